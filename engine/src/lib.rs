@@ -12,6 +12,7 @@
 pub mod environment;
 pub mod error;
 pub mod options;
+pub mod plan;
 pub mod sink;
 pub mod source;
 pub mod storage;

@@ -1,0 +1,8 @@
+//! A query's logical plan becomes a physical plan that can run again for every batch.
+//!
+//! ```text
+//! LogicalPlan -> check (refuse) -> incremental (stateful nodes) -> DataFusion's optimizer -> physical -> ExecutionPlan
+//! ```
+//! Absent from here: anything that happens per batch (`microbatch/`), and the operators themselves (`operators/`).
+
+pub mod nodes;

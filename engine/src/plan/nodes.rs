@@ -1,0 +1,205 @@
+//! The logical nodes that DataFusion does not have: watermarks and the operators that remember.
+//!
+//! They stand in a DataFusion `LogicalPlan` as extension nodes, so that the optimizer moves filters and projections
+//! around them, but never across them where that would change the answer:
+//! * a filter passes below a [`Watermark`] only when it does not look at the event-time column (`spec/02` section 2);
+//! * a filter passes below a [`StatefulAggregate`] never: what state holds must not depend on what is asked of it.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::common::{Column, DFSchema, DFSchemaRef, internal_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+
+use crate::sink::OutputMode;
+
+/// `withWatermark(column, delay)`: rows pass unchanged; the event times of the column are observed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Watermark {
+    input: Arc<LogicalPlan>,
+    column: Column,
+    delay_ms: i64,
+    schema: DFSchemaRef,
+}
+
+impl Watermark {
+    /// Puts the watermark node on top of `input`. Whether the column is there, at top level and of a type that can
+    /// carry event time is checked by `plan::watermark::watermark_node`, which users' calls go through.
+    pub fn try_new(input: LogicalPlan, column: Column, delay_ms: i64) -> Result<LogicalPlan> {
+        let schema = Arc::clone(input.schema());
+        schema.index_of_column(&column)?;
+        let node = Self { input: Arc::new(input), column, delay_ms, schema };
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+
+    /// The rows observed.
+    pub fn input(&self) -> &LogicalPlan {
+        &self.input
+    }
+
+    /// The event-time column, by index into the schema.
+    pub fn column_index(&self) -> Result<usize> {
+        self.schema.index_of_column(&self.column)
+    }
+
+    /// How far the watermark stays behind the newest event time, in milliseconds.
+    pub fn delay_ms(&self) -> i64 {
+        self.delay_ms
+    }
+}
+
+impl PartialOrd for Watermark {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (&self.column, self.delay_ms).partial_cmp(&(&other.column, other.delay_ms))
+    }
+}
+
+impl UserDefinedLogicalNodeCore for Watermark {
+    fn name(&self) -> &str {
+        "Watermark"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![Expr::Column(self.column.clone())]
+    }
+
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        HashSet::from([self.column.name.clone()])
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Watermark: {} delay={}ms", self.column, self.delay_ms)
+    }
+
+    fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let (Some(Expr::Column(column)), Some(input)) = (exprs.pop(), inputs.pop()) else {
+            return internal_err!("Watermark takes one column and one input");
+        };
+        let schema = Arc::clone(input.schema());
+        Ok(Self { input: Arc::new(input), column, delay_ms: self.delay_ms, schema })
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let mut needed = output_columns.to_vec();
+        needed.push(self.column_index().ok()?);
+        needed.sort_unstable();
+        needed.dedup();
+        Some(vec![needed])
+    }
+}
+
+/// A grouped (or global) aggregation whose groups live on from batch to batch.
+///
+/// Shape: the columns of `group_exprs`, then those of `aggr_exprs`, as DataFusion's own `Aggregate`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatefulAggregate {
+    /// The rows to aggregate.
+    pub input: Arc<LogicalPlan>,
+    /// The grouping expressions; empty for a global aggregation.
+    pub group_exprs: Vec<Expr>,
+    /// The aggregate function calls.
+    pub aggr_exprs: Vec<Expr>,
+    /// Which grouping expression is the marked event-time column (or window of it): its values are late, and its
+    /// groups leave state, by the watermark.
+    pub event_time_key: Option<usize>,
+    /// Which groups a batch emits.
+    pub mode: OutputMode,
+    schema: DFSchemaRef,
+}
+
+impl StatefulAggregate {
+    /// The stateful form of an `Aggregate` node with this schema.
+    pub fn plan(
+        input: Arc<LogicalPlan>,
+        group_exprs: Vec<Expr>,
+        aggr_exprs: Vec<Expr>,
+        event_time_key: Option<usize>,
+        mode: OutputMode,
+        schema: DFSchemaRef,
+    ) -> LogicalPlan {
+        let node = Self { input, group_exprs, aggr_exprs, event_time_key, mode, schema };
+        LogicalPlan::Extension(Extension { node: Arc::new(node) })
+    }
+}
+
+impl Hash for StatefulAggregate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.input.hash(state);
+        self.group_exprs.hash(state);
+        self.aggr_exprs.hash(state);
+        self.event_time_key.hash(state);
+        self.mode.hash(state);
+    }
+}
+
+impl PartialOrd for StatefulAggregate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        self.group_exprs.partial_cmp(&other.group_exprs)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for StatefulAggregate {
+    fn name(&self) -> &str {
+        "StatefulAggregate"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        self.group_exprs.iter().chain(&self.aggr_exprs).cloned().collect()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let list = |exprs: &[Expr]| exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        write!(
+            f,
+            "StatefulAggregate: {} groupBy=[{}] aggr=[{}]",
+            self.mode,
+            list(&self.group_exprs),
+            list(&self.aggr_exprs)
+        )
+    }
+
+    fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let Some(input) = inputs.pop() else { return internal_err!("StatefulAggregate takes one input") };
+        let aggr_exprs = exprs.split_off(self.group_exprs.len());
+        Ok(Self { input: Arc::new(input), group_exprs: exprs, aggr_exprs, ..self.clone() })
+    }
+
+    /// All columns that the expressions read, whatever is asked for: state keeps every aggregate, so that what a
+    /// query selects afterwards never changes what is stored.
+    fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let input = self.input.schema();
+        let mut needed: Vec<usize> = self
+            .expressions()
+            .iter()
+            .flat_map(|expr| expr.column_refs().into_iter().filter_map(|c| input.index_of_column(c).ok()))
+            .collect();
+        needed.sort_unstable();
+        needed.dedup();
+        Some(vec![needed])
+    }
+}
+
+/// The schema of a node that only changes how its input is remembered.
+pub fn same_schema(input: &LogicalPlan) -> DFSchemaRef {
+    Arc::new(DFSchema::clone(input.schema()))
+}
