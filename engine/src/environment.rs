@@ -3,13 +3,15 @@
 //! The engine that users run and the engine that is simulated differ only in the [`Environment`] they are given.
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::storage::Storage;
+use crate::clock::SystemClock;
+use crate::storage::{LocalStorage, RealPosix, Storage};
 
 /// What a query is given to live in.
 #[derive(Clone, Debug)]
@@ -20,6 +22,20 @@ pub struct Environment {
     pub storage: Arc<dyn Storage>,
     /// Where random values (ids, file names, seeds of `rand()`) come from.
     pub entropy: Entropy,
+}
+
+impl Environment {
+    /// This machine: its clock, its disk, a seed from the operating system. Relative locations start at `base_dir`,
+    /// an absolute path.
+    pub fn real(base_dir: PathBuf) -> Self {
+        let entropy = Entropy::from_os();
+        let tag = entropy.fork("temporary files").stream().next_u64();
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            storage: Arc::new(LocalStorage::new(Arc::new(RealPosix), base_dir, tag)),
+            entropy,
+        }
+    }
 }
 
 /// The one source of time.
@@ -48,6 +64,12 @@ impl Entropy {
     /// The tree that grows from `seed`.
     pub fn from_seed(seed: u64) -> Self {
         Self { seed }
+    }
+
+    /// A tree that nobody can know beforehand: its seed comes from the operating system.
+    #[expect(clippy::disallowed_methods, reason = "where a real environment's entropy begins")]
+    pub fn from_os() -> Self {
+        Self { seed: uuid::Uuid::new_v4().as_u64_pair().0 ^ uuid::Uuid::new_v4().as_u64_pair().0.rotate_left(32) }
     }
 
     /// The subtree with this label.
