@@ -1,1 +1,27 @@
-//! placeholder
+//! The sources of Wavetank: where the rows of a stream come from, each behind the engine's `Source` trait.
+//!
+//! [`memory`] holds rows that a test hands in, [`rate`] and [`rate_micro_batch`] make rows up from a clock or from
+//! nothing, [`file`] reads the files of a folder, [`format`] turns their bytes into rows.
+//!
+//! Absent from this crate: Kafka and sockets, the batch loop (it calls, the sources answer), and every direct use of a
+//! clock, of randomness or of the file system: those come through the engine's `Environment`.
+
+use std::sync::Arc;
+
+use wavetank_engine::source::SourceProvider;
+
+pub mod memory;
+pub mod rate;
+pub mod rate_micro_batch;
+
+mod blocks;
+mod ramp;
+#[cfg(test)]
+mod test_world;
+
+pub use memory::MemoryStream;
+
+/// Every source that has a short name of its own, ready to be registered in a session.
+pub fn providers() -> Vec<Arc<dyn SourceProvider>> {
+    vec![Arc::new(rate::RateProvider), Arc::new(rate_micro_batch::RateMicroBatchProvider)]
+}
