@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 
 use crate::environment::Environment;
@@ -89,6 +90,11 @@ pub trait Sink: Debug + Send + Sync {
     /// The query has ended; give back what is held.
     async fn stop(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// The table that this sink fills, for sinks that fill one: the session shows it under the query's name.
+    fn table(&self) -> Option<Arc<dyn TableProvider>> {
+        None
     }
 }
 

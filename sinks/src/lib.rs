@@ -1,1 +1,35 @@
-//! placeholder
+//! Where the results of Wavetank's queries go: one module per sink, each a [`SinkProvider`] and the sink it makes.
+//!
+//! [`memory`] and [`noop`] are for tests and measurements, [`console`] is for people. `values` spells values as Spark
+//! does, for all of them.
+//!
+//! Absent: Kafka (it lives with its client), and every direct use of a clock, of randomness, of the file system:
+//! what is not deterministic comes in through [`SinkContext::environment`](wavetank_engine::sink::SinkContext).
+
+use std::sync::Arc;
+
+use wavetank_engine::sink::SinkProvider;
+
+pub mod console;
+pub mod memory;
+pub mod noop;
+mod rows;
+mod values;
+
+pub use console::{ConsoleProvider, Terminal};
+pub use memory::{MemoryProvider, MemoryTable, MemoryTables};
+pub use noop::NoopProvider;
+
+/// The sinks that have a name: what `format(..)` and `USING` can mean. Memory tables appear in `tables`, the console
+/// prints to `terminal` ([`ConsoleProvider::stdout`] shows how to make the usual one).
+pub fn providers(tables: MemoryTables, terminal: Terminal) -> Vec<Arc<dyn SinkProvider>> {
+    vec![Arc::new(ConsoleProvider::new(terminal)), Arc::new(MemoryProvider::new(tables)), Arc::new(NoopProvider)]
+}
+
+/// Standard output, as a terminal for [`providers`].
+pub fn stdout() -> Terminal {
+    Arc::new(std::sync::Mutex::new(std::io::stdout()))
+}
+
+#[cfg(test)]
+mod testing;

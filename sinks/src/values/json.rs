@@ -1,0 +1,1 @@
+//! Values as JSON, as Spark's JSON writer spells them.
