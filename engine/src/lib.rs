@@ -16,6 +16,7 @@ pub mod options;
 pub mod plan;
 pub mod sink;
 pub mod source;
+pub mod sql;
 pub mod storage;
 
 pub use error::{Error, Result};
