@@ -1,0 +1,665 @@
+//! The one numbered seam: every effect has a stable name, a line in the trace, and perhaps a fault bound to that name.
+//!
+//! ```text
+//! SimPosix / SimBlob ──► Effects::perform(life, op, path, act)
+//!                          name  = path below its root + op + #occurrence in this life  ("offsets/3 rename")
+//!                          fault = the one bound to (life, name), if any
+//!                          crash before? ─► the process dies, act is not called
+//!                          act(injected error or none)
+//!                          crash after?  ─► the process dies, the reply is lost
+//!                          trace += (time, name, outcome, digest of what was written or read)
+//! ```
+//! A dead process performs nothing: each later call of that life fails and leaves no trace, until the world reboots.
+//! Names, never positions, carry the faults: taking one fault away does not shift the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash64;
+use wavetank_engine::environment::Clock;
+use wavetank_engine::storage::DurableLocal;
+
+use crate::clock::VirtualClock;
+use crate::disk::CrashImage;
+
+/// What is done to a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)] // each is the call of the same name of `Posix`, or of an object store
+pub enum Op {
+    Write,
+    Fsync,
+    FsyncDir,
+    Rename,
+    Link,
+    Unlink,
+    Mkdir,
+    Lock,
+    Read,
+    Stat,
+    List,
+    Put,
+    Get,
+    Head,
+    Delete,
+    Copy,
+    Query,
+}
+
+impl Op {
+    /// The word in the effect's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Fsync => "fsync",
+            Self::FsyncDir => "fsync-dir",
+            Self::Rename => "rename",
+            Self::Link => "link",
+            Self::Unlink => "unlink",
+            Self::Mkdir => "mkdir",
+            Self::Lock => "lock",
+            Self::Read => "read",
+            Self::Stat => "stat",
+            Self::List => "list",
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::Head => "head",
+            Self::Delete => "delete",
+            Self::Copy => "copy",
+            Self::Query => "query",
+        }
+    }
+
+    /// Whether the effect can change what a later life finds.
+    pub fn changes(self) -> bool {
+        !matches!(self, Self::Read | Self::Stat | Self::List | Self::Get | Self::Head | Self::Query)
+    }
+}
+
+/// What goes wrong at an effect.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "harm", rename_all = "kebab-case")]
+pub enum Harm {
+    /// The process dies (and the power fails, unless the image is `kill`) before the effect.
+    CrashBefore {
+        /// What a rebooted machine finds of what was not synced.
+        image: CrashImage,
+    },
+    /// The process dies after the effect, before it learns of it.
+    CrashAfter {
+        /// What a rebooted machine finds of what was not synced.
+        image: CrashImage,
+    },
+    /// No space: a write leaves a part of the bytes, everything else leaves nothing.
+    NoSpace,
+    /// An I/O error. At an fsync, what should have been synced may never become durable.
+    Eio,
+    /// Not permitted; nothing happens.
+    Denied,
+    /// The effect is done, but its reply is lost: the caller sees an error.
+    LostReply,
+    /// The effect takes this long, and nothing else runs meanwhile.
+    Slow {
+        /// How long, in microseconds.
+        us: u64,
+    },
+    /// Somebody sets the wall clock just before the effect.
+    StepWall {
+        /// By how much, in microseconds.
+        us: i64,
+    },
+}
+
+impl Harm {
+    /// The image, when the harm is a crash.
+    pub fn crash_image(&self) -> Option<CrashImage> {
+        match self {
+            Self::CrashBefore { image } | Self::CrashAfter { image } => Some(*image),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CrashBefore { image } => write!(f, "crash before ({image})"),
+            Self::CrashAfter { image } => write!(f, "crash after ({image})"),
+            Self::NoSpace => f.write_str("no space"),
+            Self::Eio => f.write_str("I/O error"),
+            Self::Denied => f.write_str("denied"),
+            Self::LostReply => f.write_str("reply lost"),
+            Self::Slow { us } => write!(f, "takes {us} us"),
+            Self::StepWall { us } => write!(f, "wall clock set by {us} us"),
+        }
+    }
+}
+
+/// One fault, bound to the name of an effect.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Fault {
+    /// In which life of the process: 0 is the first, 1 the one after the first crash or restart, ...
+    #[serde(default)]
+    pub life: u32,
+    /// The effect, for example `offsets/3 rename`, or `offsets/3 read#2` for its second occurrence in that life.
+    pub at: String,
+    /// What goes wrong there.
+    #[serde(flatten)]
+    pub harm: Harm,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "life {}: {} at {}", self.life, self.harm, self.at)
+    }
+}
+
+/// What an effect answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// It was refused, by itself or by a fault.
+    Refused(io::ErrorKind),
+    /// The process died before it.
+    DiedBefore,
+    /// The process died after it.
+    DiedAfter,
+}
+
+/// A line of the trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// The life of the process, from 0.
+    pub life: u32,
+    /// Virtual wall clock, microseconds since 1970.
+    pub at_us: i64,
+    /// The stable name, for example `offsets/3 rename`.
+    pub name: String,
+    /// What was done.
+    pub op: Op,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// A digest of the bytes or names written or read.
+    pub digest: u64,
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {:?} {:016x}", self.life, self.at_us, self.name, self.outcome, self.digest)
+    }
+}
+
+/// Why a process is no longer there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// A fault of the scenario killed it at this effect.
+    Crash {
+        /// The name of the effect.
+        at: String,
+        /// What the fault says a rebooted machine finds.
+        image: CrashImage,
+    },
+    /// It performed more effects than a life may: it does not get anywhere.
+    Runaway {
+        /// How many effects it performed.
+        effects_count: u64,
+    },
+}
+
+/// The seam of one world. Cheap to clone; clones are the same seam.
+#[derive(Clone)]
+pub struct Effects {
+    clock: VirtualClock,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Path prefix -> label, longest prefix first.
+    roots: Vec<(String, String)>,
+    faults: BTreeMap<(u32, String), Vec<Harm>>,
+    fired: BTreeSet<(u32, String)>,
+    life: u32,
+    death: Option<Death>,
+    counts: BTreeMap<String, u32>,
+    life_effects_count: u64,
+    life_effects_limit: Option<u64>,
+    trace: Vec<Effect>,
+    waker: Option<Waker>,
+}
+
+impl Effects {
+    /// A seam without faults, in life 0.
+    pub fn new(clock: VirtualClock) -> Self {
+        Self { clock, inner: Arc::default() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Paths below `prefix` are named from there, behind `label` (`""` for none, as for the checkpoint).
+    pub fn name_root(&self, prefix: &str, label: &str) {
+        let mut inner = self.inner();
+        inner.roots.push((prefix.trim_end_matches('/').to_owned(), label.to_owned()));
+        inner.roots.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+    }
+
+    /// Binds faults to the names they carry, in addition to those that are bound.
+    pub fn arm(&self, faults: impl IntoIterator<Item = Fault>) {
+        let mut inner = self.inner();
+        for fault in faults {
+            let name = fault.at.strip_suffix("#1").unwrap_or(&fault.at).to_owned();
+            inner.faults.entry((fault.life, name)).or_default().push(fault.harm);
+        }
+    }
+
+    /// A life ends as a runaway after this many effects.
+    pub fn limit(&self, life_effects_limit: u64) {
+        self.inner().life_effects_limit = Some(life_effects_limit);
+    }
+
+    /// Which (life, effect name) with faults were reached.
+    pub fn fired(&self) -> BTreeSet<(u32, String)> {
+        self.inner().fired.clone()
+    }
+
+    /// The life that is running, from 0.
+    pub fn life(&self) -> u32 {
+        self.inner().life
+    }
+
+    /// Begins the next life: names count from 1 again, effects are performed again.
+    pub fn next_life(&self) -> u32 {
+        let mut inner = self.inner();
+        inner.life += 1;
+        inner.death = None;
+        inner.counts.clear();
+        inner.life_effects_count = 0;
+        inner.life
+    }
+
+    /// Why the running life ended, if it did.
+    pub fn death(&self) -> Option<Death> {
+        self.inner().death.clone()
+    }
+
+    /// Ends the running life from outside, as a kill at this moment does.
+    pub fn kill(&self, death: Death) {
+        self.inner().die(death);
+    }
+
+    /// Who is told when the process dies.
+    pub(crate) fn on_death(&self, waker: Waker) {
+        self.inner().waker = Some(waker);
+    }
+
+    /// The trace so far.
+    pub fn trace(&self) -> Vec<Effect> {
+        self.inner().trace.clone()
+    }
+
+    /// Takes the trace out.
+    pub fn take_trace(&self) -> Vec<Effect> {
+        std::mem::take(&mut self.inner().trace)
+    }
+
+    /// One number for the whole trace.
+    pub fn trace_digest(&self) -> u64 {
+        self.inner().trace.iter().fold(0, |hash, effect| XxHash64::oneshot(hash, effect.to_string().as_bytes()))
+    }
+
+    /// Performs an effect of `life`: calls `act` with the error that a fault injects, if one does. `act` decides what
+    /// such an error leaves behind, and must then answer with an error.
+    pub fn perform<T>(
+        &self,
+        life: u32,
+        op: Op,
+        path: &str,
+        digest: impl FnOnce(&T) -> u64,
+        act: impl FnOnce(Option<Injected>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let begun = self.begin(life, op, path)?;
+        let result = act(begun.injected);
+        let (outcome, digest) = match &result {
+            Ok(value) => (Outcome::Done, digest(value)),
+            Err(error) => (Outcome::Refused(error.kind()), 0),
+        };
+        self.end(begun, outcome, digest)?;
+        result
+    }
+
+    /// The first half of [`Effects::perform`], for effects that wait: fails when the process is dead or dies here.
+    pub fn begin(&self, life: u32, op: Op, path: &str) -> io::Result<Begun> {
+        let mut inner = self.inner();
+        inner.check_alive(life)?;
+        let name = inner.name(op, path);
+        let key = (life, name);
+        let harms = inner.faults.get(&key).cloned().unwrap_or_default();
+        if !harms.is_empty() {
+            inner.fired.insert(key.clone());
+        }
+        let mut begun = Begun { life, op, name: key.1, injected: None, after: None };
+        let at_us = self.clock.now_us();
+        let mut passes_us = 0;
+        let mut steps_us = 0;
+        for harm in harms {
+            match harm {
+                Harm::CrashBefore { image } => {
+                    inner.record(begun.effect(at_us, Outcome::DiedBefore, 0));
+                    inner.die(Death::Crash { at: begun.name.clone(), image });
+                    return Err(dead(&inner.death));
+                }
+                Harm::CrashAfter { .. } | Harm::LostReply => begun.after = Some(harm),
+                Harm::NoSpace => begun.injected = Some(Injected::NoSpace),
+                Harm::Eio => begun.injected = Some(Injected::Eio),
+                Harm::Denied => begun.injected = Some(Injected::Denied),
+                Harm::Slow { us } => passes_us += us,
+                Harm::StepWall { us } => steps_us += us,
+            }
+        }
+        drop(inner); // alarms that fire now may look at the seam
+        if steps_us != 0 {
+            self.clock.step_wall_us(steps_us);
+        }
+        if passes_us != 0 {
+            self.clock.advance_us(passes_us);
+        }
+        Ok(begun)
+    }
+
+    /// The second half of [`Effects::perform`]: writes the trace; fails when the caller must not learn of the effect.
+    pub fn end(&self, begun: Begun, outcome: Outcome, digest: u64) -> io::Result<()> {
+        let mut inner = self.inner();
+        inner.check_alive(begun.life)?;
+        let at_us = self.clock.now_us();
+        match &begun.after {
+            Some(Harm::CrashAfter { image }) => {
+                inner.record(begun.effect(at_us, Outcome::DiedAfter, digest));
+                inner.die(Death::Crash { at: begun.name.clone(), image: *image });
+                Err(dead(&inner.death))
+            }
+            Some(Harm::LostReply) if outcome == Outcome::Done => {
+                inner.record(begun.effect(at_us, Outcome::Refused(io::ErrorKind::TimedOut), digest));
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the reply was lost"))
+            }
+            _ => {
+                inner.record(begun.effect(at_us, outcome, digest));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Effects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.inner();
+        write!(f, "Effects(life {}, {} effects)", inner.life, inner.trace.len())
+    }
+}
+
+/// An error that a fault puts in the place of an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Injected {
+    /// See [`Harm::NoSpace`].
+    NoSpace,
+    /// See [`Harm::Eio`].
+    Eio,
+    /// See [`Harm::Denied`].
+    Denied,
+}
+
+impl From<Injected> for io::Error {
+    fn from(injected: Injected) -> Self {
+        match injected {
+            Injected::NoSpace => io::Error::new(io::ErrorKind::StorageFull, "injected: no space left on device"),
+            Injected::Eio => io::Error::other("injected: input/output error"),
+            Injected::Denied => io::Error::new(io::ErrorKind::PermissionDenied, "injected: permission denied"),
+        }
+    }
+}
+
+/// An effect between its beginning and its end.
+#[derive(Debug)]
+pub struct Begun {
+    life: u32,
+    op: Op,
+    name: String,
+    /// The error to give instead of doing it.
+    pub injected: Option<Injected>,
+    after: Option<Harm>,
+}
+
+impl Begun {
+    fn effect(&self, at_us: i64, outcome: Outcome, digest: u64) -> Effect {
+        Effect { life: self.life, at_us, name: self.name.clone(), op: self.op, outcome, digest }
+    }
+}
+
+impl Inner {
+    fn check_alive(&mut self, life: u32) -> io::Result<()> {
+        if life != self.life {
+            return Err(io::Error::other(format!("life {life} of the process is over; life {} runs", self.life)));
+        }
+        if self.death.is_some() {
+            return Err(dead(&self.death));
+        }
+        if self.life_effects_limit.is_some_and(|limit| self.life_effects_count >= limit) {
+            self.die(Death::Runaway { effects_count: self.life_effects_count });
+            return Err(dead(&self.death));
+        }
+        Ok(())
+    }
+
+    fn die(&mut self, death: Death) {
+        if self.death.is_none() {
+            self.death = Some(death);
+            if let Some(waker) = &self.waker {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    fn record(&mut self, effect: Effect) {
+        self.life_effects_count += 1;
+        self.trace.push(effect);
+    }
+
+    fn name(&mut self, op: Op, path: &str) -> String {
+        let mut name = self.subject(path);
+        if !name.is_empty() {
+            name.push(' ');
+        }
+        name.push_str(op.as_str());
+        if let Some(count) = self.counts.get_mut(&name) {
+            *count += 1;
+            let count = *count;
+            return format!("{name}#{count}");
+        }
+        self.counts.insert(name.clone(), 1);
+        name
+    }
+
+    fn subject(&self, path: &str) -> String {
+        for (prefix, label) in &self.roots {
+            if let Some(below) = path.strip_prefix(prefix.as_str())
+                && (below.is_empty() || below.starts_with('/'))
+            {
+                let below = below.trim_start_matches('/');
+                let slash = if label.is_empty() || below.is_empty() { "" } else { "/" };
+                return stable(&format!("{label}{slash}{below}"));
+            }
+        }
+        stable(path.trim_start_matches('/'))
+    }
+}
+
+fn dead(death: &Option<Death>) -> io::Error {
+    io::Error::other(match death {
+        Some(Death::Crash { at, .. }) => format!("the process died at {at}"),
+        Some(Death::Runaway { effects_count }) => format!("the process did not stop after {effects_count} effects"),
+        None => "the process is dead".to_owned(),
+    })
+}
+
+/// A path without what is drawn at random or belongs to one process: every UUID is a `*`, and a temporary file of
+/// `DurableLocal` is called after the file it becomes, `offsets/3.tmp`.
+fn stable(path: &str) -> String {
+    let path = match path.rsplit_once('/').map_or(("", path), |(dir, name)| (dir, name)) {
+        (dir, name) if DurableLocal::is_temporary(name) => {
+            // .wt-tmp-<tag>-<slot>-<name>
+            let name = name.splitn(5, '-').nth(4).unwrap_or(name);
+            &if dir.is_empty() { format!("{name}.tmp") } else { format!("{dir}/{name}.tmp") }
+        }
+        _ => path,
+    };
+    const UUID_LEN: usize = 36;
+    if path.len() < UUID_LEN || !path.is_ascii() {
+        return path.to_owned();
+    }
+    let mut name = String::with_capacity(path.len());
+    let mut at = 0;
+    while at < path.len() {
+        if path.get(at..at + UUID_LEN).is_some_and(is_uuid) {
+            name.push('*');
+            at += UUID_LEN;
+        } else {
+            name.push(char::from(path.as_bytes()[at]));
+            at += 1;
+        }
+    }
+    name
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.bytes().enumerate().all(|(at, byte)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    })
+}
+
+/// The kind of an effect name: every number in it becomes `N`, and the occurrence goes. Coverage counts kinds.
+pub fn kind_of(name: &str) -> String {
+    let name = name.split('#').next().unwrap_or(name);
+    let mut kind = String::with_capacity(name.len());
+    for c in name.chars() {
+        if !c.is_ascii_digit() {
+            kind.push(c);
+        } else if !kind.ends_with('N') {
+            kind.push('N');
+        }
+    }
+    kind
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seam() -> Effects {
+        let effects = Effects::new(VirtualClock::new(0));
+        effects.name_root("/w/checkpoint", "");
+        effects.name_root("/w/out", "sink");
+        effects
+    }
+
+    fn do_it(effects: &Effects, life: u32, op: Op, path: &str) -> io::Result<bool> {
+        effects.perform(life, op, path, |_| 1, |injected| injected.map_or(Ok(true), |i| Err(i.into())))
+    }
+
+    fn names(effects: &Effects) -> Vec<String> {
+        effects.trace().into_iter().map(|effect| effect.name).collect()
+    }
+
+    #[test]
+    fn names_come_from_the_path_below_its_root_and_count_their_occurrences() {
+        let effects = seam();
+        for (op, path) in [
+            (Op::Rename, "/w/checkpoint/offsets/3"),
+            (Op::Rename, "/w/checkpoint/offsets/3"),
+            (Op::Write, "/w/out/part-0-6ba7b810-9dad-11d1-80b4-00c04fd430c8.json"),
+            (Op::Mkdir, "/w/out"),
+            (Op::Read, "/w/outside/file"),
+            (Op::Write, "/w/checkpoint/offsets/.wt-tmp-1f-0-3"),
+        ] {
+            do_it(&effects, 0, op, path).unwrap();
+        }
+        let expected = [
+            "offsets/3 rename",
+            "offsets/3 rename#2",
+            "sink/part-0-*.json write",
+            "sink mkdir",
+            "w/outside/file read",
+            "offsets/3.tmp write",
+        ];
+        assert_eq!(names(&effects), expected);
+        assert_eq!(kind_of("state/0/11/4.delta write#12"), "state/N/N/N.delta write");
+    }
+
+    #[test]
+    fn a_crash_before_or_after_kills_the_life_and_the_next_life_counts_anew() {
+        for (harm, done) in [
+            (Harm::CrashBefore { image: CrashImage::Strict }, false),
+            (Harm::CrashAfter { image: CrashImage::Strict }, true),
+        ] {
+            let effects = seam();
+            effects.arm([Fault { life: 0, at: "offsets/0 rename#1".into(), harm }]);
+            let mut was_done = false;
+            let answer = effects.perform(
+                0,
+                Op::Rename,
+                "/w/checkpoint/offsets/0",
+                |()| 0,
+                |_| {
+                    was_done = true;
+                    Ok(())
+                },
+            );
+            assert!(answer.is_err());
+            assert_eq!(was_done, done);
+            assert!(do_it(&effects, 0, Op::Read, "/w/checkpoint/offsets/0").is_err(), "the dead do nothing");
+            assert_eq!(names(&effects), ["offsets/0 rename"]);
+            assert_eq!(effects.next_life(), 1);
+            assert!(do_it(&effects, 0, Op::Read, "/w/checkpoint/x").is_err(), "a handle of the old life stays dead");
+            assert!(do_it(&effects, 1, Op::Rename, "/w/checkpoint/offsets/0").is_ok());
+            assert_eq!(names(&effects), ["offsets/0 rename", "offsets/0 rename"]);
+        }
+    }
+
+    #[test]
+    fn errors_and_lost_replies_hit_the_named_occurrence_only() {
+        let effects = seam();
+        effects.arm([
+            Fault { life: 0, at: "a write#2".into(), harm: Harm::NoSpace },
+            Fault { life: 0, at: "b write".into(), harm: Harm::LostReply },
+        ]);
+        assert!(do_it(&effects, 0, Op::Write, "/w/checkpoint/a").is_ok());
+        let full = do_it(&effects, 0, Op::Write, "/w/checkpoint/a").unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert!(do_it(&effects, 0, Op::Write, "/w/checkpoint/a").is_ok());
+        let lost = do_it(&effects, 0, Op::Write, "/w/checkpoint/b").unwrap_err();
+        assert_eq!(lost.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(effects.fired().len(), 2);
+    }
+
+    #[test]
+    fn a_life_that_does_not_end_is_a_runaway() {
+        let effects = seam();
+        effects.limit(3);
+        let done = (0..10).filter(|_| do_it(&effects, 0, Op::Stat, "/w/checkpoint/a").is_ok()).count();
+        assert_eq!(done, 3);
+        assert_eq!(effects.death(), Some(Death::Runaway { effects_count: 3 }));
+    }
+
+    #[test]
+    fn a_slow_effect_takes_virtual_time() {
+        let effects = seam();
+        effects.arm([Fault { life: 0, at: "a write".into(), harm: Harm::Slow { us: 7 } }]);
+        do_it(&effects, 0, Op::Write, "/w/checkpoint/a").unwrap();
+        assert_eq!(effects.trace()[0].at_us, 7);
+    }
+}
