@@ -9,6 +9,7 @@
 //! a clock, of randomness, of the file system, of threads. What is not deterministic comes in through
 //! [`environment::Environment`].
 
+pub mod checkpoint;
 pub mod clock;
 pub mod environment;
 pub mod error;

@@ -1,0 +1,79 @@
+//! The `metadata` file: the id of the query that a checkpoint belongs to.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::storage::{Folder, PutNew};
+
+const METADATA: &str = "metadata";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    id: String,
+}
+
+/// The id in the checkpoint, or `None` when it has no metadata file.
+pub(super) async fn read(folder: &Folder) -> Result<Option<Uuid>> {
+    let Some(bytes) = folder.get(METADATA).await? else { return Ok(None) };
+    parse(&bytes).map(Some).ok_or_else(|| {
+        Error::checkpoint(
+            folder.uri(METADATA),
+            "the file should be {\"id\":\"<uuid>\"} but is not: it is damaged, or this is no checkpoint. Restore it \
+             from a backup, or use another checkpointLocation.",
+        )
+    })
+}
+
+/// Writes the id of a new query. Should another run have been faster (on storage without locks), its id is answered.
+pub(super) async fn create(folder: &Folder, id: Uuid) -> Result<Uuid> {
+    let bytes = format!("{{\"id\":\"{id}\"}}");
+    match folder.put_new(METADATA, Bytes::from(bytes)).await? {
+        PutNew::Written => Ok(id),
+        PutNew::AlreadyThere(_) => {
+            read(folder).await?.ok_or_else(|| Error::internal("the metadata file is there and is not there"))
+        }
+    }
+}
+
+fn parse(bytes: &[u8]) -> Option<Uuid> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let metadata: Metadata = serde_json::from_str(text).ok()?;
+    let id = Uuid::try_parse(&metadata.id).ok()?;
+    // The usual form with hyphens, in lower case, and nothing around the JSON but a line end.
+    let canonical = format!("{{\"id\":\"{id}\"}}");
+    (text.strip_suffix('\n').unwrap_or(text) == canonical).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPARK: &[u8] = include_bytes!("../../testdata/spark-4.3.0/metadata");
+
+    #[test]
+    fn sparks_file_is_read_and_written() {
+        let id = parse(SPARK).expect("Spark's metadata");
+        assert_eq!(id.to_string(), "f40aabe3-a351-4f1c-8ba2-4b1d16e46b90");
+    }
+
+    #[test]
+    fn damage_is_found() {
+        for end in 0..SPARK.len() {
+            assert_eq!(parse(&SPARK[..end]), None, "cut at {end}");
+        }
+        for (at, bit) in (0..SPARK.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut flipped = SPARK.to_vec();
+            flipped[at] ^= 1 << bit;
+            let still_hex = flipped[at].is_ascii_hexdigit() && SPARK[at].is_ascii_hexdigit() && at > 5;
+            assert!(parse(&flipped).is_none() || still_hex, "byte {at} bit {bit}");
+        }
+        for text in
+            ["", "{}", "null", "{\"id\":\"x\"}", "{\"id\":1}", " {\"id\":\"f40aabe3-a351-4f1c-8ba2-4b1d16e46b90\"}"]
+        {
+            assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+    }
+}
