@@ -1,8 +1,11 @@
 //! A seed becomes a world; the unmodified engine lives in it; what it does is watched, and a failure replays.
 //!
 //! ```text
-//! clock.rs     virtual time: idle time is skipped            world.rs   one seed's world: lives, crashes, reboots
-//! effects.rs   the seam: stable names, faults, the trace     disk/      a disk with un-synced effects, crash images
+//! world:      clock.rs    virtual time, idle time is skipped     world.rs    one seed's world: lives, crashes, reboots
+//!             effects.rs  the seam: stable names, the trace      disk/       a disk with un-synced effects, crash images
+//!             fault.rs    what goes wrong, bound to a name       tape.rs, witness.rs   a source and a sink outside
+//! run:        scenario.rs a run written down                     subject.rs  what lives in the world
+//!             runner.rs   runs it and judges it                  observe.rs  what readers of sinks and logs see
 //! ```
 //! The engine knows nothing of this crate: it is given an `Environment`, and a simulated one differs from a real one
 //! only in what is behind it. Absent from here: threads, real time, and the real disk.
@@ -10,9 +13,23 @@
 pub mod clock;
 pub mod disk;
 pub mod effects;
+pub mod fault;
+#[cfg(test)]
+mod mini;
+pub mod observe;
+pub mod runner;
+pub mod scenario;
+pub mod subject;
+pub mod sweep;
+pub mod tape;
+pub mod witness;
 pub mod world;
 
 pub use clock::VirtualClock;
 pub use disk::{CrashImage, SimDisk, SimPosix};
-pub use effects::{Death, Effect, Effects, Fault, Harm, Outcome};
+pub use effects::{Death, Effect, Effects, Outcome};
+pub use fault::{Fault, Harm};
+pub use runner::{Failure, FailureKind, Run, judge, run};
+pub use scenario::{Scenario, Step};
+pub use subject::{Life, Running, Subject};
 pub use world::{Ended, World};

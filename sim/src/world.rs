@@ -254,7 +254,7 @@ mod tests {
     use wavetank_engine::storage::contract;
 
     use super::*;
-    use crate::effects::{Fault, Harm};
+    use crate::fault::{Fault, Harm};
 
     async fn put(environment: &Environment, name: &str, bytes: &'static [u8]) -> wavetank_engine::error::Result<()> {
         environment.storage.folder("log")?.put(name, Bytes::from_static(bytes)).await

@@ -224,8 +224,8 @@ fn after_an_fsync_that_failed_no_later_fsync_helps() {
     let clock = VirtualClock::new(0);
     let effects = Effects::new(clock.clone());
     let disk = SimDisk::new(clock);
-    let harm = crate::effects::Harm::Eio;
-    effects.arm([crate::effects::Fault { life: 0, at: "a fsync".into(), harm }]);
+    let harm = crate::fault::Harm::Eio;
+    effects.arm([crate::fault::Fault { life: 0, at: "a fsync".into(), harm }]);
     let posix = disk.process(&effects, 0);
     posix.write(Path::new("/a"), b"a").unwrap();
     assert!(posix.fsync_file(Path::new("/a")).is_err());

@@ -1,0 +1,413 @@
+//! Runs a scenario: lives of a subject in one world, the steps of the world outside, and a judgement of what came out.
+//!
+//! ```text
+//! life 0: start ─► step, step, ✗ (a fault kills it) ─► crash image ─► life 1: start ─► the same step again ─► ... ─► stop
+//!                                                       logs looked at after every life
+//! run(scenario)            what happened                judge(run, baseline)   what is wrong with it
+//! ```
+//! A step that a crash interrupted is done again by the next life; rows that arrived stay arrived. A query that ends
+//! with an error is started again when a fault excuses the error, as an operator would, and is a failure otherwise.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use wavetank_engine::environment::Clock;
+use wavetank_engine::sink::OutputMode;
+use wavetank_engine::storage::Posix;
+
+use crate::disk::CrashImage;
+use crate::effects::{Death, Effect};
+use crate::fault::Harm;
+use crate::observe::{Observed, log_complaints, observe};
+use crate::scenario::{Scenario, Step};
+use crate::subject::{Life, Subject};
+use crate::tape::Tapes;
+use crate::witness::Witnesses;
+use crate::world::{Ended, HOME, World};
+
+/// More lives than faults and restarts explain mean that the process never gets up again.
+const SPARE_LIVES: usize = 3;
+
+/// What happened in a run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Every effect, in order.
+    pub trace: Vec<Effect>,
+    /// How each life ended.
+    pub lives: Vec<LifeEnd>,
+    /// What went wrong while it ran; what came out is for [`judge`].
+    pub failures: Vec<Failure>,
+    /// What could be seen at the end.
+    pub observed: Observed,
+    /// Which faults struck, by life and name.
+    pub fired: BTreeSet<(u32, String)>,
+    /// When steps began: virtual time, life, step.
+    pub steps: Vec<(i64, u32, usize)>,
+    /// One number for the trace and the final disk.
+    pub digest: u64,
+    /// How much virtual time passed, in microseconds.
+    pub virtual_us: u64,
+}
+
+/// How a life ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LifeEnd {
+    /// All steps were done and the query was stopped.
+    Done,
+    /// It was stopped to be started again.
+    Restarted,
+    /// It died at an effect.
+    Crashed {
+        /// The effect's name.
+        at: String,
+        /// What survived.
+        image: CrashImage,
+    },
+    /// The query ended with this error.
+    Error(String),
+    /// It was given up.
+    GivenUp(String),
+}
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind; a smaller scenario shows the same failure when the kind is the same.
+    pub kind: FailureKind,
+    /// What exactly.
+    pub text: String,
+}
+
+/// Kinds of failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailureKind {
+    /// Something panicked.
+    Panic,
+    /// Nothing could run, or it ran and got nowhere, or it did not get up again.
+    Liveness,
+    /// The query ended with an error that no fault excuses.
+    Error,
+    /// A log of the checkpoint is not what it must be.
+    Log,
+    /// A reader of a sink trips over something.
+    Torn,
+    /// A sink holds other rows than without faults.
+    Rows,
+    /// Two runs of the same scenario differ.
+    Determinism,
+    /// The reference model computes something else.
+    Model,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.text)
+    }
+}
+
+/// Runs a scenario to its end.
+pub fn run(scenario: &Scenario, subject: &dyn Subject) -> Run {
+    let mut runner = Runner::new(scenario, subject);
+    while runner.live() {}
+    runner.finish()
+}
+
+struct Runner<'a> {
+    scenario: &'a Scenario,
+    subject: &'a dyn Subject,
+    world: World,
+    tapes: Tapes,
+    witnesses: Witnesses,
+    progress: RefCell<Progress>,
+    observed: Observed,
+    lives: Vec<LifeEnd>,
+    failures: Vec<Failure>,
+}
+
+/// How far the steps are; outlives the lives of the process.
+#[derive(Default)]
+struct Progress {
+    step: usize,
+    /// The step has begun: what it brings has arrived, or its waiting ends at this moment.
+    wait_until_us: Option<i64>,
+    steps: Vec<(i64, u32, usize)>,
+}
+
+/// Why a life's future returned.
+enum Stop {
+    Done,
+    Restart,
+}
+
+impl<'a> Runner<'a> {
+    fn new(scenario: &'a Scenario, subject: &'a dyn Subject) -> Self {
+        let world = World::new(scenario.seed);
+        world.effects().arm(scenario.faults.iter().cloned());
+        Self {
+            scenario,
+            subject,
+            world,
+            tapes: Tapes::default(),
+            witnesses: Witnesses::default(),
+            progress: RefCell::default(),
+            observed: Observed::default(),
+            lives: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// One life, and what comes after it; `false` when it was the last one.
+    fn live(&mut self) -> bool {
+        let ended = catch_unwind(AssertUnwindSafe(|| self.world.run(|_| self.life())));
+        let end = match ended {
+            Ok(Ended::Finished(Ok(Stop::Done))) => LifeEnd::Done,
+            Ok(Ended::Finished(Ok(Stop::Restart))) => LifeEnd::Restarted,
+            Ok(Ended::Finished(Err(error))) => LifeEnd::Error(error.to_string()),
+            Ok(Ended::Died(Death::Crash { at, image })) => LifeEnd::Crashed { at, image },
+            Ok(Ended::Died(Death::Runaway { effects_count })) => {
+                LifeEnd::GivenUp(format!("it had {effects_count} effects and did not end"))
+            }
+            Ok(Ended::Stuck) => LifeEnd::GivenUp("nothing can run and nothing waits for any moment".to_owned()),
+            Ok(Ended::OutOfTime) => LifeEnd::GivenUp("a day passed and it did not end".to_owned()),
+            Err(panic) => {
+                self.fail(FailureKind::Panic, panic_text(panic.as_ref()));
+                LifeEnd::GivenUp("it panicked".to_owned())
+            }
+        };
+        let goes_on = self.after(&end);
+        self.look();
+        self.lives.push(end);
+        if goes_on {
+            let spare = self.scenario.steps.iter().filter(|step| **step == Step::Restart).count() + SPARE_LIVES;
+            if self.lives.len() > self.scenario.faults.len() + spare {
+                let text = format!("after {} lives it still does not end: {:?}", self.lives.len(), self.lives.last());
+                self.fail(FailureKind::Liveness, text);
+                return false;
+            }
+            self.world.reboot();
+        }
+        goes_on
+    }
+
+    /// Does to the world what the end of a life means; whether another life follows.
+    fn after(&mut self, end: &LifeEnd) -> bool {
+        match end {
+            LifeEnd::Done => false,
+            LifeEnd::Restarted => true,
+            LifeEnd::Crashed { image, .. } => {
+                self.world.crash(*image);
+                true
+            }
+            LifeEnd::Error(text) => {
+                let life = self.world.effects().life();
+                let excused = self
+                    .world
+                    .effects()
+                    .fired()
+                    .iter()
+                    .any(|(fired_life, at)| *fired_life == life && self.faults_at(life, at).any(harm_is_an_error));
+                if !excused {
+                    self.fail(FailureKind::Error, format!("life {life}: {text}"));
+                }
+                excused
+            }
+            LifeEnd::GivenUp(text) => {
+                if !self.failures.iter().any(|failure| failure.kind == FailureKind::Panic) {
+                    let life = self.world.effects().life();
+                    self.fail(FailureKind::Liveness, format!("life {life}: {text}"));
+                }
+                false
+            }
+        }
+    }
+
+    fn faults_at<'f>(&'f self, life: u32, at: &'f str) -> impl Iterator<Item = &'f Harm> {
+        let named = move |name: &str| name.strip_suffix("#1").unwrap_or(name) == at;
+        self.scenario.faults.iter().filter(move |f| f.life == life && named(&f.at)).map(|f| &f.harm)
+    }
+
+    fn fail(&mut self, kind: FailureKind, text: String) {
+        self.failures.push(Failure { kind, text });
+    }
+
+    /// Looks at the world from outside and judges the logs.
+    fn look(&mut self) {
+        let now = observe(self.world.disk(), &self.witnesses);
+        for complaint in log_complaints(&self.observed, &now, unlinks_float(self.scenario)) {
+            self.fail(FailureKind::Log, complaint);
+        }
+        self.observed = now;
+    }
+
+    /// One life as a future: starts the subject and does the steps that are left.
+    async fn life(&self) -> wavetank_engine::Result<Stop> {
+        let effects = self.world.effects();
+        let number = effects.life();
+        let settings = self.scenario.settings.range(..=number).next_back().map(|(_, set)| set.clone());
+        let running = self
+            .subject
+            .start(Life {
+                number,
+                environment: self.world.environment(),
+                script: &self.scenario.script,
+                settings: settings.unwrap_or_default(),
+                sources: vec![self.tapes.provider(effects, number)],
+                sinks: vec![self.witnesses.provider(effects, number)],
+            })
+            .await?;
+        loop {
+            let at = self.progress.borrow().step;
+            let Some(step) = self.scenario.steps.get(at) else { break };
+            self.progress.borrow_mut().steps.push((self.world.clock().now_us(), number, at));
+            match step {
+                Step::Settle => running.settle().await?,
+                Step::Restart => {
+                    running.stop().await?;
+                    self.step_done();
+                    return Ok(Stop::Restart);
+                }
+                Step::Wait { ms } => self.wait(*ms).await,
+                arrival => self.arrive(arrival),
+            }
+            if self.world.effects().death().is_some() {
+                // The dead have not seen the step through. The world takes this future away.
+                std::future::pending::<()>().await;
+            }
+            self.step_done();
+        }
+        running.stop().await?;
+        Ok(Stop::Done)
+    }
+
+    fn step_done(&self) {
+        let mut progress = self.progress.borrow_mut();
+        progress.step += 1;
+        progress.wait_until_us = None;
+    }
+
+    async fn wait(&self, ms: u64) {
+        let clock = self.world.clock();
+        let until_us =
+            *self.progress.borrow_mut().wait_until_us.get_or_insert(clock.now_us().saturating_add_unsigned(ms * 1000));
+        clock.sleep_until_us(until_us).await;
+    }
+
+    fn arrive(&self, step: &Step) {
+        let outside = self.world.disk().outside();
+        match step {
+            Step::Add { tape, rows } => self.tapes.add(tape, rows.clone()),
+            Step::Drop { file, rows, torn } => {
+                let mut text = rows.join("\n");
+                if !torn && !rows.is_empty() {
+                    text.push('\n');
+                }
+                let path = format!("{HOME}/{file}");
+                let dirs: Vec<&Path> = Path::new(&path).ancestors().skip(1).collect();
+                for dir in dirs.iter().rev() {
+                    // Most are there already.
+                    let _ = outside.mkdir(dir);
+                }
+                outside.write(path.as_ref(), text.as_bytes()).expect("the world outside has room");
+                outside.fsync_file(path.as_ref()).expect("the file was just written");
+                for dir in dirs {
+                    outside.fsync_dir(dir).expect("the directories were just made");
+                }
+            }
+            Step::Remove { file } => {
+                let path = format!("{HOME}/{file}");
+                // It may have been removed before the crash.
+                let _ = outside.unlink(path.as_ref());
+            }
+            Step::Settle | Step::Wait { .. } | Step::Restart => {}
+        }
+    }
+
+    fn finish(self) -> Run {
+        let effects = self.world.effects();
+        Run {
+            digest: effects.trace_digest() ^ self.world.disk().digest(),
+            trace: effects.take_trace(),
+            lives: self.lives,
+            failures: self.failures,
+            observed: self.observed,
+            fired: effects.fired(),
+            steps: self.progress.into_inner().steps,
+            virtual_us: self.world.clock().monotonic_us(),
+        }
+    }
+}
+
+/// Whether a crash of this scenario may bring back what was unlinked.
+fn unlinks_float(scenario: &Scenario) -> bool {
+    let images = scenario.faults.iter().filter_map(|fault| fault.harm.crash_image());
+    images.into_iter().any(|image| !matches!(image, CrashImage::Kill))
+}
+
+fn harm_is_an_error(harm: &Harm) -> bool {
+    matches!(harm, Harm::NoSpace | Harm::Eio | Harm::Denied | Harm::LostReply)
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("something that is no text").to_owned()
+}
+
+/// Everything that is wrong with a run, compared with the same scenario without faults.
+pub fn judge(run: &Run, baseline: &Run) -> Vec<Failure> {
+    let mut failures = run.failures.clone();
+    for (sink, seen) in &run.observed.sinks {
+        let torn =
+            seen.complaints.iter().map(|text| Failure { kind: FailureKind::Torn, text: format!("{sink}: {text}") });
+        failures.extend(torn);
+    }
+    if failures.is_empty() {
+        // A run that was given up has other rows for that reason alone.
+        failures.extend(rows_differ(&baseline.observed, &run.observed));
+    }
+    failures
+}
+
+fn rows_differ(expected: &Observed, got: &Observed) -> Vec<Failure> {
+    let names: BTreeSet<&String> = expected.sinks.keys().chain(got.sinks.keys()).collect();
+    let mut failures = Vec::new();
+    for name in names {
+        let none = Default::default();
+        let (expected, got) = (expected.sinks.get(name).unwrap_or(&none), got.sinks.get(name).unwrap_or(&none));
+        let same = match expected.mode {
+            // Which batch a row came in may depend on when a crash was; that it came once may not.
+            OutputMode::Append => expected.all_rows() == got.all_rows(),
+            OutputMode::Update | OutputMode::Complete => expected.filled_batches() == got.filled_batches(),
+        };
+        if !same {
+            failures.push(Failure { kind: FailureKind::Rows, text: format!("{name}: {}", difference(expected, got)) });
+        }
+    }
+    failures
+}
+
+/// The rows that are missing and the rows that are too many.
+fn difference(expected: &crate::observe::Seen, got: &crate::observe::Seen) -> String {
+    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+    for row in expected.all_rows() {
+        *counts.entry(row).or_default() += 1;
+    }
+    for row in got.all_rows() {
+        *counts.entry(row).or_default() -= 1;
+    }
+    let some = |sign: i64| -> Vec<&str> {
+        counts.iter().filter(|(_, count)| **count * sign > 0).map(|(row, _)| *row).take(5).collect()
+    };
+    let (lost, added) = (some(1), some(-1));
+    if lost.is_empty() && added.is_empty() {
+        return format!(
+            "the same rows in other batches: {:?}, not {:?}",
+            got.filled_batches(),
+            expected.filled_batches()
+        );
+    }
+    format!("lost {lost:?}, got in addition {added:?}")
+}
