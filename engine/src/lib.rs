@@ -18,6 +18,7 @@ pub mod plan;
 pub mod sink;
 pub mod source;
 pub mod sql;
+pub mod state;
 pub mod storage;
 
 pub use error::{Error, Result};
