@@ -13,6 +13,7 @@ pub mod checkpoint;
 pub mod clock;
 pub mod environment;
 pub mod error;
+pub mod microbatch;
 pub mod options;
 pub mod plan;
 pub mod sink;

@@ -164,12 +164,24 @@ mod tests {
             ("batch 0 promised", Some((0, &e6)), None, None, rerun(0, begin.clone(), e6.clone(), None)),
             ("batch 0 done", Some((0, &e6)), None, Some((0, 0)), next(1, "6", 60, &e6)),
             ("C = L", Some((7, &e7)), Some(&e6), Some((7, 0)), next(8, "7", 70, &e7)),
-            ("C = L, the commit's watermark is higher", Some((7, &e7)), Some(&e6), Some((7, 99)), next(8, "7", 99, &e7)),
+            (
+                "C = L, the commit's watermark is higher",
+                Some((7, &e7)),
+                Some(&e6),
+                Some((7, 99)),
+                next(8, "7", 99, &e7),
+            ),
             ("C = L, previous missing", Some((7, &e7)), None, Some((7, 0)), err("batch 6 doesn't exist")),
             ("C = L-1", Some((7, &e7)), Some(&e6), Some((6, 99)), rerun(7, e6.offsets.clone(), e7.clone(), None)),
             ("C = L-1 = 0", Some((1, &e7)), Some(&e6), Some((0, 0)), rerun(1, e6.offsets.clone(), e7.clone(), None)),
             ("no commits", Some((7, &e7)), Some(&e6), None, rerun(7, e6.offsets.clone(), e7.clone(), None)),
-            ("C < L-1", Some((7, &e7)), Some(&e6), Some((3, 0)), rerun(7, e6.offsets.clone(), e7.clone(), Some((4, 6)))),
+            (
+                "C < L-1",
+                Some((7, &e7)),
+                Some(&e6),
+                Some((3, 0)),
+                rerun(7, e6.offsets.clone(), e7.clone(), Some((4, 6))),
+            ),
             ("C = L-1, previous missing", Some((7, &e7)), None, Some((6, 0)), err("batch 6 doesn't exist")),
             ("C > L", Some((7, &e7)), Some(&e6), Some((8, 0)), err("offsets/8 is missing")),
         ] {
@@ -194,8 +206,13 @@ mod tests {
             (&two, &one, 2, "There are [1] sources in the checkpoint offsets and now there are [2] sources requested"),
             (&two, &two, 3, "There are [2] sources in the checkpoint offsets and now there are [3] sources requested"),
         ] {
-            let found =
-                Found { latest: Some((7, latest)), previous: Some(previous), commit: None, source_count, checkpoint: "c" };
+            let found = Found {
+                latest: Some((7, latest)),
+                previous: Some(previous),
+                commit: None,
+                source_count,
+                checkpoint: "c",
+            };
             let error = start(found).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");
         }

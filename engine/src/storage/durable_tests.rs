@@ -183,6 +183,17 @@ async fn finding_a_file_there_makes_its_name_durable() {
 }
 
 #[tokio::test]
+async fn settling_makes_durable_what_is_seen() {
+    let (dir, posix, folder) = noted();
+    std::fs::create_dir_all(dir.path().join("q/offsets")).unwrap();
+    let storage = LocalStorage::new(posix.clone(), dir.path(), 0xa);
+    storage.settle(&folder.child("offsets")).await.unwrap();
+    assert_eq!(posix.taken(), ["fsync ./q", "fsync .", "fsync ./q/offsets"]);
+    storage.settle(&folder.child("absent")).await.unwrap();
+    assert_eq!(posix.taken(), [""; 0]);
+}
+
+#[tokio::test]
 async fn a_full_disk_is_an_error_and_leaves_the_old_content() {
     let (_dir, posix, folder) = noted();
     folder.put("n", Bytes::from("old")).await.unwrap();
