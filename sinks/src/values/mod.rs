@@ -1,18 +1,17 @@
 //! Values as text: `column -> an encoder, made once per batch -> the bytes of one row after another`.
 //!
 //! [`number`] and [`time`] know how Spark (and Java below it) spells a value, [`pattern`] the user's own date formats,
-//! [`plain`] puts values into console cells, CSV fields and partition folders, and [`type_name`]
+//! [`plain`] puts values into console cells, CSV fields and partition folders, [`json`] into JSON, and [`type_name`]
 //! names a column's type in messages. Absent from here: quoting and layout, which belong to each format.
 //!
 //! Time zones: text is always written in UTC, the zone that the engine's sessions run in.
-
-#![allow(dead_code)] // the file writers, which use the rest, come next
 
 use arrow::array::{Array, ArrayRef};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use wavetank_engine::Result;
 
+pub(crate) mod json;
 pub(crate) mod number;
 pub(crate) mod pattern;
 pub(crate) mod plain;
