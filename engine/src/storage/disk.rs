@@ -14,7 +14,8 @@ use chrono::DateTime;
 use object_store::path::Path;
 use object_store::{Error, GetOptions, ListResult, ObjectMeta, PutMode, PutResult, RenameTargetMode, Result};
 
-use crate::storage::posix::{LockGuard, Posix, Stat};
+use crate::storage::Lock;
+use crate::storage::posix::{Posix, Stat};
 
 pub(super) const STORE: &str = "DurableLocal";
 /// Names that start so are ours, unfinished, and shown to nobody.
@@ -201,13 +202,15 @@ impl Disk {
         }
     }
 
-    pub(super) fn lock(&self, path: &FsPath) -> Result<Option<Box<dyn LockGuard>>> {
+    pub(super) fn lock(&self, path: &FsPath) -> Result<Lock> {
         if let Some(dir) = path.parent() {
             self.make_dir_durable(dir).map_err(|error| refused("making the folder", dir, error))?;
         }
         match self.posix.lock(path) {
-            Ok(guard) => Ok(Some(guard)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Ok(guard) => Ok(Lock::Held(guard)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Lock::Taken),
+            // Some network file systems have no locks.
+            Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Lock::Unsupported),
             Err(error) => Err(refused("locking", path, error)),
         }
     }

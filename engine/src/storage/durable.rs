@@ -26,8 +26,9 @@ use object_store::{
     RenameOptions, Result, UploadPart,
 };
 
+use crate::storage::Lock;
 use crate::storage::disk::{Disk, STORE, TEMP_PREFIX};
-use crate::storage::posix::{LockGuard, Posix, Stat};
+use crate::storage::posix::{Posix, Stat};
 
 /// A local file system as an object store: an acknowledged put survives a power cut, and is seen whole or not at all.
 ///
@@ -44,8 +45,8 @@ impl DurableLocal {
         Self { disk: Arc::new(Disk::new(posix, root.into(), tag)) }
     }
 
-    /// Locks a file, which is made when missing; `None` when somebody else holds it.
-    pub async fn lock(&self, location: &Path) -> Result<Option<Box<dyn LockGuard>>> {
+    /// Locks a file, which is made when missing.
+    pub async fn lock(&self, location: &Path) -> Result<Lock> {
         let location = location.clone();
         self.run(move |disk| disk.lock(&disk.fs_path(&location))).await
     }

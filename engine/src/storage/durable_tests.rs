@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use object_store::memory::InMemory;
 
 use super::*;
+use crate::storage::LockGuard;
 use crate::storage::disk::READ_CHUNK_BYTES;
 use crate::storage::{Folder, LocalStorage, PutNew, RealPosix, Storage, contract};
 

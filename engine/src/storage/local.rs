@@ -108,7 +108,7 @@ impl Storage for LocalStorage {
         if folder.uri_root != LOCAL_ROOT {
             return Ok(Lock::Unsupported);
         }
-        Ok(self.local.lock(&folder.file(LOCK_FILE)).await?.map_or(Lock::Taken, Lock::Held))
+        Ok(self.local.lock(&folder.file(LOCK_FILE)).await?)
     }
 
     async fn settle(&self, folder: &Folder) -> Result<()> {
