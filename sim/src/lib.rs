@@ -6,6 +6,8 @@
 //!             fault.rs    what goes wrong, bound to a name       tape.rs, witness.rs   a source and a sink outside
 //! run:        scenario.rs a run written down                     subject.rs  what lives in the world
 //!             runner.rs   runs it and judges it                  observe.rs  what readers of sinks and logs see
+//! failure:    sweep.rs    every crash point of a scenario        shrink.rs   makes a failing scenario small
+//!             page.rs     a failure as text                      picture.rs  its timeline as SVG
 //! ```
 //! The engine knows nothing of this crate: it is given an `Environment`, and a simulated one differs from a real one
 //! only in what is behind it. Absent from here: threads, real time, and the real disk.
@@ -17,8 +19,11 @@ pub mod fault;
 #[cfg(test)]
 mod mini;
 pub mod observe;
+pub mod page;
+pub mod picture;
 pub mod runner;
 pub mod scenario;
+pub mod shrink;
 pub mod subject;
 pub mod sweep;
 pub mod tape;
