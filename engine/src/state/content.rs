@@ -9,14 +9,16 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::CompressionType;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
+use arrow::ipc::{CompressionType, MetadataVersion};
 
 use crate::error::Result;
 
 /// Sections of at least this many rows are compressed (LZ4); smaller ones would not get smaller.
-const COMPRESS_FROM_ROWS: usize = 64;
+const COMPRESS_FROM_ROWS: usize = 16;
+/// Bytes that buffers in a section are padded to: what IPC asks for at least. Small deltas are mostly padding otherwise.
+const ALIGNMENT: usize = 8;
 
 /// Some rows of a section.
 #[derive(Clone, Debug)]
@@ -62,7 +64,7 @@ pub(super) fn write_section(
     }
     let schema = types.schema(with_expiry);
     let compression = (rows >= COMPRESS_FROM_ROWS).then_some(CompressionType::LZ4_FRAME);
-    let options = IpcWriteOptions::default().try_with_compression(compression)?;
+    let options = IpcWriteOptions::try_new(ALIGNMENT, false, MetadataVersion::V5)?.try_with_compression(compression)?;
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), &schema, options)?;
     for chunk in chunks {
         let Columns { rows, keys, values, expiry } = chunk?;

@@ -203,4 +203,4 @@ impl Codecs {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

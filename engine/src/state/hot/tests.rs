@@ -106,3 +106,35 @@ async fn order_does_not_tell_whether_the_state_was_loaded() {
     };
     assert_eq!(due(&lived), due(&loaded));
 }
+
+/// Every type, as key and as value, through a delta and through a snapshot.
+#[tokio::test]
+async fn every_type_comes_back_from_files_as_it_was_declared() {
+    use arrow::datatypes::{Field, Schema};
+    for column in crate::state::rows::tests::columns() {
+        let schema = Arc::new(Schema::new(vec![Field::new("c", column.data_type().clone(), true)]));
+        let number = Arc::new(arrow::array::Int64Array::from(vec![1, 2, 3, 4]));
+        let numbered = Arc::new(Schema::new(vec![
+            Field::new("n", arrow::datatypes::DataType::Int64, false),
+            Field::new("c", column.data_type().clone(), true),
+        ]));
+        let store_spec = StoreSpec { schema: StateSchema::new(numbered, schema).unwrap(), ..spec() };
+        let early = SnapshotPolicy { min_deltas: 0, growth_percent: 0, max_deltas: 1 };
+        for policy in [NEVER, early] {
+            let folder = memory();
+            let mut store = HotStateStore::new(folder.clone(), &identity(), &store_spec, policy).unwrap();
+            store.begin(0).await.unwrap();
+            store.put(&[number.clone(), column.clone()], std::slice::from_ref(&column), None).unwrap();
+            store.commit().await.unwrap();
+            store.maintain(100).await.unwrap();
+            let mut again = HotStateStore::new(folder, &identity(), &store_spec, NEVER).unwrap();
+            again.begin(1).await.unwrap();
+            assert_eq!(again.metrics().last_snapshot, (policy == early).then_some(1));
+            let mut cursor = again.scan().unwrap();
+            let rows = again.next_rows(&mut cursor).unwrap().unwrap();
+            assert_eq!((&rows.keys[1], &rows.values[0]), (&column, &column), "{}", column.data_type());
+            let found = again.get(&[number.clone(), column.clone()]).unwrap();
+            assert_eq!((found.present.true_count(), &found.values[0]), (4, &column), "{}", column.data_type());
+        }
+    }
+}

@@ -1,17 +1,21 @@
 use arrow::array::{
-    BinaryViewArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, LargeListArray, LargeStringArray,
-    ListArray, ListViewArray, MapBuilder, StringArray, StringBuilder, StringViewArray, StructArray,
-    TimestampMicrosecondArray,
+    BinaryViewArray, BooleanArray, Decimal128Array, Decimal256Array, DictionaryArray, Float64Array, Int32Array,
+    IntervalMonthDayNanoArray, LargeListArray, LargeStringArray, ListArray, ListViewArray, MapBuilder, StringArray,
+    StringBuilder, StringViewArray, StructArray, TimestampMicrosecondArray,
 };
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{Field, Int32Type};
+use arrow::datatypes::{Field, Int32Type, IntervalMonthDayNano, i256};
 
 use super::*;
 
 const LONG: &str = "longer than the twelve bytes that a view holds by itself, and than one block of the row format";
 
+fn span(n: i32) -> IntervalMonthDayNano {
+    IntervalMonthDayNano::new(n, -n, 5)
+}
+
 /// Four rows of every kind of column that state can have, the last one null.
-fn columns() -> Vec<ArrayRef> {
+pub(in crate::state) fn columns() -> Vec<ArrayRef> {
     let words = [Some("a"), Some(""), Some(LONG), None];
     let numbers = Int32Array::from(vec![Some(1), Some(-2), Some(3), None]);
     let lists = || {
@@ -45,6 +49,9 @@ fn columns() -> Vec<ArrayRef> {
     vec![
         Arc::new(numbers.clone()),
         Arc::new(BooleanArray::from(vec![Some(true), Some(false), Some(true), None])),
+        Arc::new(Decimal128Array::from(vec![Some(1), Some(-2), Some(i128::MAX / 7), None])),
+        Arc::new(Decimal256Array::from(vec![Some(i256::ONE), Some(i256::MINUS_ONE), Some(i256::ZERO), None])),
+        Arc::new(IntervalMonthDayNanoArray::from(vec![Some(span(1)), Some(span(-2)), Some(span(0)), None])),
         Arc::new(Float64Array::from(vec![Some(0.5), Some(-0.0), Some(f64::NAN), None])),
         Arc::new(StringArray::from_iter(words)),
         Arc::new(LargeStringArray::from_iter(words)),
