@@ -8,12 +8,15 @@
 //!             runner.rs   runs it and judges it                  observe.rs  what readers of sinks and logs see
 //! failure:    sweep.rs    every crash point of a scenario        shrink.rs   makes a failing scenario small
 //!             page.rs     a failure as text                      picture.rs  its timeline as SVG
+//! many:       draw.rs     a seed becomes a scenario              campaign.rs many seeds, and what they reached
 //! ```
 //! The engine knows nothing of this crate: it is given an `Environment`, and a simulated one differs from a real one
 //! only in what is behind it. Absent from here: threads, real time, and the real disk.
 
+pub mod campaign;
 pub mod clock;
 pub mod disk;
+pub mod draw;
 pub mod effects;
 pub mod fault;
 #[cfg(test)]

@@ -20,8 +20,6 @@ pub enum Bug {
     None,
     /// The batch is done before its sink is.
     DoneBeforeSink,
-    /// A batch that was promised is chosen anew after a restart.
-    PromiseIgnored,
     /// A batch that was promised is taken for done after a restart.
     PromiseIsDone,
     /// The source may forget a batch before the sink has it.
@@ -120,9 +118,6 @@ async fn recover(log: &Folder, bug: Bug) -> Result<Start> {
         next += 1;
         start = promised.take();
     }
-    if bug == Bug::PromiseIgnored {
-        promised = None;
-    }
     Ok(((next, start), promised))
 }
 
@@ -142,9 +137,7 @@ impl Alive {
                     return Ok(false);
                 }
                 let entry = format!("v1\n{end}");
-                if self.bug == Bug::PromiseIgnored {
-                    self.log.put(&format!("offsets/{batch}"), entry.into()).await?;
-                } else if self.log.put_new(&format!("offsets/{batch}"), entry.into()).await? != PutNew::Written {
+                if self.log.put_new(&format!("offsets/{batch}"), entry.into()).await? != PutNew::Written {
                     return Err(wavetank_engine::Error::internal("another run promised this batch"));
                 }
                 end
