@@ -2,6 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
 use async_trait::async_trait;
+use futures::stream::{self, StreamExt};
 
 use crate::error::{Error, Result};
 use crate::state::content::{Columns, SectionTypes, expiry_at, write_section};
@@ -20,6 +21,9 @@ use crate::storage::Folder;
 
 /// A chunk of rows ends early when it has this many bytes, so that no column outgrows its offsets.
 const CHUNK_BYTES: usize = 64 << 20;
+
+/// Files that are deleted at the same time.
+const DELETE_AT_ONCE: usize = 16;
 
 /// A [`StateStore`] in memory over delta and snapshot files.
 #[derive(Debug)]
@@ -335,9 +339,12 @@ impl StateStore for HotStateStore {
         }
         let unneeded = self.history.unneeded(retain_versions);
         let files = &self.files;
-        let deletions = unneeded.iter().map(|(version, kind)| files.delete(*version, *kind));
-        let results = futures::future::join_all(deletions).await;
-        for ((version, kind), result) in unneeded.into_iter().zip(results) {
+        let deletions = unneeded.into_iter().map(|(version, kind)| async move {
+            let result = files.delete(version, kind).await;
+            (version, kind, result)
+        });
+        let results: Vec<_> = stream::iter(deletions).buffered(DELETE_AT_ONCE).collect().await;
+        for (version, kind, result) in results {
             match result {
                 Ok(()) => {
                     self.history.deleted(version, kind);

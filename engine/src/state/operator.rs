@@ -89,6 +89,11 @@ pub struct OperatorState {
 impl OperatorState {
     /// Makes the stores, in memory. `state` is the checkpoint's folder `state`. Nothing is read or written.
     pub fn new(state: &Folder, spec: OperatorSpec, policy: SnapshotPolicy) -> Result<Self> {
+        for (at, store) in spec.stores.iter().enumerate() {
+            if spec.stores[..at].iter().any(|other| other.name == store.name) || store.name.contains('/') {
+                return Err(Error::internal(format!("'{}' cannot name a store of operator {}", store.name, spec.name)));
+            }
+        }
         let mut stores: Vec<SharedStore> = Vec::new();
         for partition in 0..spec.partitions {
             for store in &spec.stores {

@@ -49,6 +49,10 @@ async fn stores_live_where_spark_has_them() {
     );
     assert!(operator.store(1, "left").is_ok());
     assert!(operator.store(2, "left").is_err() && operator.store(0, "right").is_err());
+    for name in ["default", "a/b"] {
+        let twice = spec(2, &[("default", true, true), (name, true, true)]);
+        assert!(OperatorState::new(&state, twice, SnapshotPolicy::default()).is_err());
+    }
 }
 
 #[tokio::test]

@@ -141,3 +141,16 @@ fn no_columns_make_empty_rows() {
     assert_eq!(bytes(&rows), [&[] as &[u8]; 3]);
     assert_eq!(codec.decode(bytes(&rows).into_iter()).unwrap().len(), 0);
 }
+
+#[test]
+fn slices_and_empty_batches_are_encoded_like_anything_else() {
+    let columns = columns();
+    let codec = codec(&columns);
+    let all = codec.encode(&columns, 4).unwrap();
+    for (start, len) in [(0, 0), (1, 2), (2, 2), (4, 0)] {
+        let slices: Vec<_> = columns.iter().map(|column| column.slice(start, len)).collect();
+        let rows = codec.encode(&slices, len).unwrap();
+        assert_eq!(bytes(&rows), bytes(&all)[start..start + len]);
+        assert_eq!(codec.decode(bytes(&rows).into_iter()).unwrap(), slices);
+    }
+}
