@@ -1,7 +1,7 @@
 //! Where the results of Wavetank's queries go: one module per sink, each a [`SinkProvider`] and the sink it makes.
 //!
 //! [`memory`] and [`noop`] are for tests and measurements, [`console`] is for people, [`foreach`] and
-//! [`foreach_batch`] hand rows to the user's own code, [`file`] writes folders that Spark reads exactly once. `values`
+//! [`foreach_batch`] hand rows to the user's own code, [`mod@file`] writes folders that Spark reads exactly once. `values`
 //! spells values as Spark does, for all of them.
 //!
 //! Absent: Kafka (it lives with its client), and every direct use of a clock, of randomness, of the file system:
@@ -43,5 +43,7 @@ pub fn stdout() -> Terminal {
     Arc::new(std::sync::Mutex::new(std::io::stdout()))
 }
 
+#[cfg(test)]
+mod contract;
 #[cfg(test)]
 mod testing;

@@ -220,11 +220,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::AsArray;
+    use arrow::datatypes::Int32Type;
     use arrow::util::pretty::pretty_format_batches;
     use datafusion::prelude::SessionContext;
 
     use super::*;
-    use crate::testing::{batch, broken_batch, context, rows, schema};
+    use crate::contract::{self, Subject};
+    use crate::testing::{batch, context, rows, schema};
 
     async fn sink(tables: &MemoryTables, mode: OutputMode, next_batch_id: u64) -> Arc<dyn Sink> {
         let provider = MemoryProvider::new(tables.clone());
@@ -297,13 +300,33 @@ mod tests {
         assert_eq!(shown(&tables), [(1, 1)]);
     }
 
+    struct Memory(MemoryTables, OutputMode);
+
+    #[async_trait]
+    impl Subject for Memory {
+        async fn start(&self, next_batch_id: u64) -> Arc<dyn Sink> {
+            sink(&self.0, self.1, next_batch_id).await
+        }
+
+        async fn visible(&self) -> Vec<i32> {
+            let rows = self.0.table("q").unwrap().rows();
+            rows.iter().flat_map(|rows| rows.column(1).as_primitive::<Int32Type>().values().to_vec()).collect()
+        }
+
+        fn survives_restart(&self) -> bool {
+            false
+        }
+
+        fn replaces(&self) -> bool {
+            self.1 == OutputMode::Complete
+        }
+    }
+
     #[tokio::test]
-    async fn a_failed_write_is_forgotten() {
-        let tables = MemoryTables::new();
-        let sink = sink(&tables, OutputMode::Append, 0).await;
-        assert!(sink.write(broken_batch(0)).await.unwrap_err().to_string().contains("the plan failed"));
-        assert!(sink.commit(0).await.is_err());
-        assert!(shown(&tables).is_empty());
+    async fn the_contract_holds() {
+        for mode in [OutputMode::Append, OutputMode::Update, OutputMode::Complete] {
+            contract::check(&Memory(MemoryTables::new(), mode)).await;
+        }
     }
 
     #[tokio::test]

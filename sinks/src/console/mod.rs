@@ -1,6 +1,6 @@
 //! The console sink: `rows -> cells -> Spark's table -> the terminal`, once per batch.
 //!
-//! [`table`] draws what Spark's `show()` draws. Absent: exactly-once; a batch that runs again after a crash is
+//! `table` draws what Spark's `show()` draws. Absent: exactly-once; a batch that runs again after a crash is
 //! printed again (`spec/07` sections 5 and 10).
 
 use std::fmt::{self, Debug};

@@ -56,7 +56,7 @@ impl FileSink {
                 folder,
                 schema: context.schema,
                 partitioning,
-                ending: format.ending(),
+                ending: format.ending().into(),
                 format,
             },
             environment: context.environment,

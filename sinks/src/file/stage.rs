@@ -38,7 +38,7 @@ pub(crate) struct Stage {
     pub partitioning: Partitioning,
     pub format: Format,
     /// What follows the uuid in file names.
-    pub ending: String,
+    pub ending: Arc<str>,
 }
 
 /// A batch that could not be written.
@@ -87,24 +87,24 @@ impl Batch<'_> {
         }
     }
 
-    fn open<'a>(&'a self, task: usize, partition: &'a str) -> Result<OpenFile<'a>> {
-        let name = FileName { entropy: self.entropy, partition, task, ending: &self.stage.ending };
+    fn open(&self, task: usize, partition: Arc<str>) -> Result<OpenFile> {
+        let name = FileName { entropy: self.entropy, partition, task, ending: self.stage.ending.clone() };
         Ok(OpenFile {
             encoder: self.stage.format.start(&self.stage.partitioning.data_schema)?,
-            upload: Upload::new(&self.stage.folder, name),
+            upload: Upload::new(self.stage.folder.clone(), name),
         })
     }
 
     /// All rows in one file. Without rows there is none, except for the first partition.
     async fn one_file(&self, task: usize, mut stream: SendableRecordBatchStream) -> Result<Vec<SinkFile>> {
-        let mut file = if task == 0 { Some(self.open(task, "")?) } else { None };
+        let mut file = if task == 0 { Some(self.open(task, "".into())?) } else { None };
         let outcome: Result<()> = async {
             while let Some(rows) = stream.try_next().await? {
                 if rows.num_rows() > 0 {
                     let rows = conform(&self.stage.schema, rows)?;
                     let open = match &mut file {
                         Some(open) => open,
-                        none => none.insert(self.open(task, "")?),
+                        none => none.insert(self.open(task, "".into())?),
                     };
                     open.write(&rows).await?;
                 }
@@ -125,46 +125,78 @@ impl Batch<'_> {
     }
 
     /// A file for each folder that has rows.
-    async fn folders(&self, task: usize, mut stream: SendableRecordBatchStream) -> Result<Vec<SinkFile>> {
-        let mut splitter = self.stage.partitioning.splitter(&self.stage.schema)?;
-        let mut folders: BTreeMap<Arc<str>, FolderRows> = BTreeMap::new();
-        while let Some(rows) = stream.try_next().await? {
-            if rows.num_rows() == 0 {
-                continue;
+    async fn folders(&self, task: usize, stream: SendableRecordBatchStream) -> Result<Vec<SinkFile>> {
+        let mut folders = BTreeMap::new();
+        if let Err(error) = self.split(task, stream, &mut folders).await {
+            for file in folders.into_values().filter_map(|folder: FolderRows| folder.file) {
+                file.upload.abort().await;
             }
-            for (folder, rows) in splitter.split(&conform(&self.stage.schema, rows)?)? {
-                let waiting = folders.entry(folder).or_default();
-                waiting.bytes += rows.get_array_memory_size();
-                waiting.rows.push(rows);
-                if waiting.bytes > FOLDER_BYTES_MAX {
-                    waiting.encode_into(self)?;
-                }
-            }
+            return Err(error);
         }
         let files = futures::stream::iter(folders).map(|(folder, rows)| self.folder_file(task, folder, rows));
         let outcomes: Vec<Result<SinkFile>> = files.buffered(FOLDERS_AT_ONCE).collect().await;
         outcomes.into_iter().collect()
     }
 
-    async fn folder_file(&self, task: usize, folder: Arc<str>, mut rows: FolderRows) -> Result<SinkFile> {
-        rows.encode_into(self)?;
-        let name = FileName { entropy: self.entropy, partition: &folder, task, ending: &self.stage.ending };
-        let mut upload = Upload::new(&self.stage.folder, name);
-        upload.push(rows.encoded).await?;
-        if let Some(encoder) = rows.encoder {
-            upload.push(encoder.finish()?).await?;
+    /// Reads a stream to its end; what is left in `folders` waits to be written.
+    async fn split(
+        &self,
+        task: usize,
+        mut stream: SendableRecordBatchStream,
+        folders: &mut BTreeMap<Arc<str>, FolderRows>,
+    ) -> Result<()> {
+        let mut splitter = self.stage.partitioning.splitter(&self.stage.schema)?;
+        while let Some(rows) = stream.try_next().await? {
+            if rows.num_rows() == 0 {
+                continue;
+            }
+            for (folder, rows) in splitter.split(&conform(&self.stage.schema, rows)?)? {
+                let waiting = folders.entry(folder.clone()).or_default();
+                waiting.bytes += rows.get_array_memory_size();
+                waiting.rows.push(rows);
+                if waiting.bytes > FOLDER_BYTES_MAX {
+                    self.flush(task, folder, waiting).await?;
+                }
+            }
         }
-        upload.finish(&self.written).await
+        Ok(())
+    }
+
+    async fn flush(&self, task: usize, folder: Arc<str>, waiting: &mut FolderRows) -> Result<()> {
+        let rows = concat_batches(&self.stage.partitioning.data_schema, &waiting.rows)?;
+        waiting.rows.clear();
+        waiting.bytes = 0;
+        let file = match &mut waiting.file {
+            Some(file) => file,
+            none => none.insert(self.open(task, folder)?),
+        };
+        file.write(&rows).await
+    }
+
+    async fn folder_file(&self, task: usize, folder: Arc<str>, mut waiting: FolderRows) -> Result<SinkFile> {
+        let mut file = match waiting.file.take() {
+            Some(file) => file,
+            None => self.open(task, folder)?,
+        };
+        let rows = concat_batches(&self.stage.partitioning.data_schema, &waiting.rows)?;
+        drop(waiting);
+        match file.write(&rows).await {
+            Ok(()) => file.finish(&self.written).await,
+            Err(error) => {
+                file.upload.abort().await;
+                Err(error)
+            }
+        }
     }
 }
 
 /// A file that rows are written to as they come.
-struct OpenFile<'a> {
+struct OpenFile {
     encoder: Box<dyn FileEncoder>,
-    upload: Upload<'a>,
+    upload: Upload,
 }
 
-impl OpenFile<'_> {
+impl OpenFile {
     async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.encoder.write(rows)?;
         self.upload.push(self.encoder.take()).await
@@ -181,22 +213,6 @@ impl OpenFile<'_> {
 struct FolderRows {
     rows: Vec<RecordBatch>,
     bytes: usize,
-    encoder: Option<Box<dyn FileEncoder>>,
-    encoded: Vec<u8>,
-}
-
-impl FolderRows {
-    fn encode_into(&mut self, batch: &Batch<'_>) -> Result<()> {
-        let schema = &batch.stage.partitioning.data_schema;
-        let rows = concat_batches(schema, &self.rows)?;
-        self.rows.clear();
-        self.bytes = 0;
-        let encoder = match &mut self.encoder {
-            Some(encoder) => encoder,
-            none => none.insert(batch.stage.format.start(schema)?),
-        };
-        encoder.write(&rows)?;
-        self.encoded.append(&mut encoder.take());
-        Ok(())
-    }
+    /// Where the rows went that did not wait.
+    file: Option<OpenFile>,
 }

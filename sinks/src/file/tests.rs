@@ -11,6 +11,7 @@ use wavetank_engine::storage::{Folder, LocalStorage, RealPosix, Storage};
 
 use super::faulty::{Fault, FaultyStore, faulty_store};
 use super::*;
+use crate::contract::{self, Subject};
 use crate::testing::{FixedClock, batch, broken_batch, context, rows, schema};
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -61,7 +62,7 @@ impl World {
     }
 
     /// What a reader that honours the log sees: the lines of the files it names, in its order.
-    async fn visible(&self) -> Vec<String> {
+    async fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for file in self.log().await.map(|log| log.entries).unwrap_or_default() {
             let at = self.storage().folder(&file.path).unwrap();
@@ -95,36 +96,48 @@ fn lines_of_two(partitioned: bool) -> Vec<&'static str> {
     }
 }
 
+#[async_trait]
+impl Subject for World {
+    async fn start(&self, next_batch_id: u64) -> Arc<dyn Sink> {
+        World::start(self, next_batch_id, next_batch_id).await.unwrap()
+    }
+
+    async fn visible(&self) -> Vec<i32> {
+        let mut values = Vec::new();
+        for file in self.log().await.map(|log| log.entries).unwrap_or_default() {
+            let bytes = self.storage().folder(&file.path).unwrap().get("").await.unwrap().unwrap();
+            let text = || String::from_utf8(bytes.to_vec()).unwrap();
+            match self.format {
+                FileFormat::Parquet => {
+                    for rows in ::parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(bytes, 100).unwrap() {
+                        let rows = rows.unwrap();
+                        let column = rows.column_by_name("v").unwrap();
+                        values.extend_from_slice(column.as_primitive::<Int32Type>().values());
+                    }
+                }
+                FileFormat::Csv => {
+                    values.extend(text().lines().map(|l| l.rsplit(',').next().unwrap().parse::<i32>().unwrap()));
+                }
+                _ => {
+                    let value = |l: &str| serde_json::from_str::<serde_json::Value>(l).unwrap()["v"].as_i64().unwrap();
+                    values.extend(text().lines().map(|l| value(l) as i32));
+                }
+            }
+        }
+        values
+    }
+
+    fn survives_restart(&self) -> bool {
+        true
+    }
+}
+
 #[tokio::test]
-async fn a_batch_is_there_once_however_often_it_is_written_and_committed() {
-    for partition_by in [&[][..], &["k"]] {
-        let world = World::new(partition_by);
-        let expected = lines_of_two(!partition_by.is_empty());
-        let sink = world.start(0, 1).await.unwrap();
-        assert_eq!(sink.write(two(0)).await.unwrap(), None);
-        assert!(world.visible().await.is_empty(), "nothing is visible before the commit");
-        sink.write(two(0)).await.unwrap();
-        assert!(world.visible().await.is_empty());
-        sink.commit(0).await.unwrap();
-        assert_eq!(world.visible().await, expected);
-        sink.commit(0).await.unwrap();
-        sink.write(batch(0, vec![rows(&[("other", 9)])])).await.unwrap();
-        sink.commit(0).await.unwrap();
-        assert_eq!(world.visible().await, expected);
-
-        let restarted = world.start(0, 2).await.unwrap();
-        restarted.commit(0).await.unwrap();
-        restarted.write(batch(0, vec![rows(&[("other", 9)])])).await.unwrap();
-        restarted.commit(0).await.unwrap();
-        assert_eq!(world.visible().await, expected);
-
-        restarted.write(two(1)).await.unwrap();
-        let again = world.start(1, 3).await.unwrap();
-        assert_eq!(world.visible().await.len(), 3, "the batch of a run that died is not visible");
-        again.write(two(1)).await.unwrap();
-        again.commit(1).await.unwrap();
-        assert_eq!(world.visible().await, [expected.clone(), expected].concat());
-        assert!(again.commit(2).await.is_err(), "a batch that was never written cannot be committed");
+async fn the_contract_holds() {
+    for format in [FileFormat::Json, FileFormat::Csv, FileFormat::Parquet] {
+        for partition_by in [&[][..], &["k"]] {
+            contract::check(&World { format, ..World::new(partition_by) }).await;
+        }
     }
 }
 
@@ -147,7 +160,7 @@ async fn a_failure_of_any_call_leaves_all_or_nothing_and_a_retry_ends_well() {
                     // The same sink may be asked again: it must find out by itself what has arrived.
                     sink.write(two(0)).await?;
                     sink.commit(0).await?;
-                    assert_eq!(world.visible().await, expected);
+                    assert_eq!(world.lines().await, expected);
                 }
                 committed
             };
@@ -157,12 +170,12 @@ async fn a_failure_of_any_call_leaves_all_or_nothing_and_a_retry_ends_well() {
                 break;
             }
             failures += 1;
-            let visible = world.visible().await;
+            let visible = world.lines().await;
             assert!(visible.is_empty() || visible == expected, "after {calls} calls: {visible:?}");
             let sink = world.start(0, 2).await.unwrap();
             sink.write(two(0)).await.unwrap();
             sink.commit(0).await.unwrap();
-            assert_eq!(world.visible().await, expected, "after {calls} calls");
+            assert_eq!(world.lines().await, expected, "after {calls} calls");
         }
         assert!(failures >= 6, "only {failures} calls failed");
     }
@@ -180,7 +193,7 @@ async fn a_plan_that_fails_leaves_no_file() {
         assert!(sink.commit(0).await.is_err());
         sink.write(two(0)).await.unwrap();
         sink.commit(0).await.unwrap();
-        assert_eq!(world.visible().await, lines_of_two(!partition_by.is_empty()));
+        assert_eq!(world.lines().await, lines_of_two(!partition_by.is_empty()));
     }
 }
 
@@ -255,15 +268,15 @@ async fn a_name_that_is_taken_by_other_bytes_is_left_alone() {
     other.write(batch(0, vec![rows(&[("second", 2)])])).await.unwrap();
     assert_eq!(world.data_files().await.len(), 2);
     one.commit(0).await.unwrap();
-    assert_eq!(world.visible().await, [r#"{"k":"first","v":1}"#]);
+    assert_eq!(world.lines().await, [r#"{"k":"first","v":1}"#]);
     let error = other.commit(0).await.unwrap_err();
     assert_eq!(error.class(), Some("CONCURRENT_STREAM_LOG_UPDATE"));
-    assert_eq!(world.visible().await, [r#"{"k":"first","v":1}"#]);
+    assert_eq!(world.lines().await, [r#"{"k":"first","v":1}"#]);
     // A run that fails over files that are now somebody else's leaves them alone.
     let mut failing = batch(0, vec![rows(&[("first", 1)])]);
     failing.partitions.extend(broken_batch(0).partitions);
     assert!(late.write(failing).await.unwrap_err().to_string().contains("the plan failed"));
-    assert_eq!(world.visible().await, [r#"{"k":"first","v":1}"#]);
+    assert_eq!(world.lines().await, [r#"{"k":"first","v":1}"#]);
 }
 
 #[tokio::test]
@@ -283,14 +296,14 @@ async fn the_log_is_compacted_and_retention_hides_old_files() {
     let names: Vec<_> = world.folder().child(METADATA_FOLDER).list().await.unwrap();
     let names: Vec<_> = names.iter().filter_map(|file| file.location.filename()).collect();
     assert!(names.contains(&"9.compact") && names.contains(&"11") && !names.contains(&"9"), "{names:?}");
-    let visible = world.visible().await;
+    let visible = world.lines().await;
     assert_eq!(visible.len(), 11, "{visible:?}");
     assert!(!visible.iter().any(|line| line.contains("\"v\":5")));
     assert_eq!(world.data_files().await.len(), 12, "data files are not deleted");
     let restarted = world.start(12, 2).await.unwrap();
     restarted.write(batch(12, vec![rows(&[("k", 12)])])).await.unwrap();
     restarted.commit(12).await.unwrap();
-    assert_eq!(world.visible().await.len(), 12);
+    assert_eq!(world.lines().await.len(), 12);
 }
 
 #[tokio::test]
@@ -340,7 +353,7 @@ async fn large_files_go_up_in_parts_and_large_folders_do_not_wait() {
         let stream = crate::testing::stream_of(schema, vec![batch; 3]);
         sink.write(OutputBatch { batch_id: 0, timestamp_ms: 0, partitions: vec![stream] }).await.unwrap();
         sink.commit(0).await.unwrap();
-        let visible = world.visible().await;
+        let visible = world.lines().await;
         assert_eq!(visible.len(), 21);
         assert!(visible.iter().all(|text| *text == line));
         let sizes: Vec<u64> = world.log().await.unwrap().entries.iter().map(|file| file.size).collect();

@@ -1,6 +1,6 @@
 //! Bytes become one file in the store: small files in one put, large ones part by part in bounded memory.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
 use wavetank_engine::checkpoint::SinkFile;
@@ -17,18 +17,18 @@ const PART_BYTES: usize = 8 << 20;
 /// the next attempt's name is used: a file that a committed entry may point to is never replaced, even when two runs
 /// that should not both be there draw the same random numbers. A re-run that writes the same bytes finds its own
 /// orphan and adopts it.
-pub(crate) struct FileName<'a> {
+pub(crate) struct FileName {
     /// Random names for this batch.
     pub entropy: Entropy,
     /// The folder of the partition values, or the empty text.
-    pub partition: &'a str,
+    pub partition: Arc<str>,
     /// The input partition.
     pub task: usize,
     /// What follows the uuid.
-    pub ending: &'a str,
+    pub ending: Arc<str>,
 }
 
-impl FileName<'_> {
+impl FileName {
     fn attempt(&self, number: u64) -> String {
         let Self { partition, task, .. } = self;
         let uuid = self.entropy.uuid(&format!("{partition}/{task} attempt {number}"));
@@ -38,18 +38,18 @@ impl FileName<'_> {
 }
 
 /// A file that is being written.
-pub(crate) struct Upload<'a> {
-    folder: &'a Folder,
-    name: FileName<'a>,
+pub(crate) struct Upload {
+    folder: Folder,
+    name: FileName,
     /// Bytes that are not in a part yet.
     buffer: Vec<u8>,
     size: u64,
     multipart: Option<(String, Box<dyn MultipartUpload>)>,
 }
 
-impl<'a> Upload<'a> {
+impl Upload {
     /// A file in `folder`; nothing is there before [`Upload::finish`].
-    pub(crate) fn new(folder: &'a Folder, name: FileName<'a>) -> Self {
+    pub(crate) fn new(folder: Folder, name: FileName) -> Self {
         Self { folder, name, buffer: Vec::new(), size: 0, multipart: None }
     }
 
@@ -89,16 +89,10 @@ impl<'a> Upload<'a> {
     /// Makes the file durable under its name, notes the name in `written`, and answers the file's entry.
     pub(crate) async fn finish(mut self, written: &Mutex<Vec<String>>) -> Result<SinkFile> {
         let name = match self.multipart.is_some() {
-            true => {
-                let last = std::mem::take(&mut self.buffer);
-                if !last.is_empty() {
-                    self.put_part(last).await?;
-                }
-                self.complete().await?
-            }
+            true => self.put_last().await?,
             false => self.put_whole().await?,
         };
-        written.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(name.clone());
+        written.lock().unwrap_or_else(PoisonError::into_inner).push(name.clone());
         let uri = self.folder.uri(&name);
         match self.folder.head(&name).await? {
             Some(meta) if meta.size == self.size => {
@@ -116,15 +110,20 @@ impl<'a> Upload<'a> {
         }
     }
 
-    async fn complete(&mut self) -> Result<String> {
+    async fn put_last(&mut self) -> Result<String> {
+        let last = std::mem::take(&mut self.buffer);
+        let sent = if last.is_empty() { Ok(()) } else { self.put_part(last).await };
         let Some((name, mut upload)) = self.multipart.take() else {
             return Err(Error::internal("a multipart upload was completed that never began"));
         };
-        if let Err(error) = upload.complete().await {
+        let completed = match sent {
+            Ok(()) => upload.complete().await.map(|_| ()).map_err(Error::from),
+            failed => failed,
+        };
+        if completed.is_err() {
             let _ = upload.abort().await; // the first error is the one to tell
-            return Err(error.into());
         }
-        Ok(name)
+        completed.map(|()| name)
     }
 
     async fn put_whole(&mut self) -> Result<String> {
