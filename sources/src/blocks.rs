@@ -4,7 +4,7 @@ use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -14,11 +14,6 @@ use wavetank_engine::source::Split;
 
 /// Rows of one Arrow batch; what the readers here aim at.
 pub(crate) const BATCH_ROWS: usize = 8192;
-
-/// Spark's `TIMESTAMP`.
-pub(crate) fn timestamp_type() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::from("UTC")))
-}
 
 /// The schema under a projection.
 pub(crate) fn projected(schema: &SchemaRef, projection: Option<&[usize]>) -> Result<SchemaRef> {

@@ -15,6 +15,7 @@ pub mod rate;
 pub mod rate_micro_batch;
 
 mod blocks;
+mod format;
 mod ramp;
 #[cfg(test)]
 mod test_world;

@@ -6,8 +6,9 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, Timest
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use wavetank_engine::Result;
 use wavetank_engine::source::Split;
+use wavetank_engine::sql::types::timestamp_type;
 
-use crate::blocks::{BATCH_ROWS, MadeUpSplit, projected, timestamp_type};
+use crate::blocks::{BATCH_ROWS, MadeUpSplit, projected};
 
 /// `timestamp TIMESTAMP, value BIGINT`: the columns of `rate` and `rate-micro-batch`.
 pub(crate) fn rate_schema() -> SchemaRef {
