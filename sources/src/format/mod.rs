@@ -18,6 +18,7 @@ use arrow::array::RecordBatch;
 use wavetank_engine::Result;
 
 pub(crate) mod column;
+pub(crate) mod csv;
 pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod number;

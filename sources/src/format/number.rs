@@ -46,21 +46,42 @@ pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
 /// A float as `java.lang.Double.parseDouble` reads it: blanks around it, `NaN`, `Infinity`, a `d` or `f` at the end,
 /// hexadecimal floats.
 pub(crate) fn java_double(text: &str) -> Option<f64> {
+    match java_float_text(text)? {
+        FloatText::Value(value) => Some(value),
+        FloatText::Decimal(digits) => digits.parse().ok(),
+    }
+}
+
+/// The same with 32 bits (not by way of 64: rounding twice can differ in the last bit).
+pub(crate) fn java_float(text: &str) -> Option<f32> {
+    match java_float_text(text)? {
+        FloatText::Value(value) => Some(value as f32),
+        FloatText::Decimal(digits) => digits.parse().ok(),
+    }
+}
+
+enum FloatText<'a> {
+    Value(f64),
+    /// Digits that Rust reads as Java does.
+    Decimal(&'a str),
+}
+
+fn java_float_text(text: &str) -> Option<FloatText<'_>> {
     let text = text.trim_matches(|c: char| c <= ' ');
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let signed = |value: f64| if text.starts_with('-') { -value } else { value };
+    let signed = |value: f64| FloatText::Value(if text.starts_with('-') { -value } else { value });
     match unsigned {
-        "NaN" => return Some(f64::NAN),
+        "NaN" => return Some(FloatText::Value(f64::NAN)),
         "Infinity" => return Some(signed(f64::INFINITY)),
         _ => {}
     }
-    let digits = unsigned.strip_suffix(['d', 'D', 'f', 'F']).unwrap_or(unsigned);
     if let Some(hex) = unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
         return hex_double(hex).map(signed);
     }
     // Rust takes more words than Java (`inf`, `nan`).
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'));
-    if plain && !digits.starts_with(['+', '-']) { digits.parse().ok().map(signed) } else { None }
+    let digits = text.strip_suffix(['d', 'D', 'f', 'F']).unwrap_or(text);
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'));
+    is_plain.then_some(FloatText::Decimal(digits))
 }
 
 /// `h.hhp[+-]d` after the `0x`.

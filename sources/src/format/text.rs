@@ -44,3 +44,28 @@ impl LineDecoder for TextDecoder {
         self.rows.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::format::facts::{Fact, decode, differences, shown};
+
+    #[test]
+    fn spark_s_facts() {
+        let facts: Vec<Fact> = serde_json::from_str(include_str!("facts/text.json")).unwrap();
+        assert!(facts.len() > 10);
+        for fact in facts {
+            let options = fact.options("PERMISSIVE");
+            let mut text = TextOptions::lines(&options).unwrap();
+            text.whole_file = options.boolean("wholetext", false).unwrap();
+            let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Utf8, true)]));
+            let mut decoder = TextDecoder::new(schema).unwrap();
+            let found = shown(&decode(&mut decoder, &fact.content, &text).unwrap());
+            assert_eq!(differences(&fact.permissive, &found), None, "{}", fact.name);
+        }
+    }
+}
