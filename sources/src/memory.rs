@@ -14,10 +14,12 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use wavetank_engine::environment::Environment;
+use wavetank_engine::options::Options;
 use wavetank_engine::source::{Offset, ReadLimit, Source, SourceContext, SourceDefinition, SourceProvider, Split};
 use wavetank_engine::{Error, Result};
 
 use crate::blocks::{BatchesSplit, projected};
+use crate::format::json::parse_json_lines;
 
 /// A stream of rows handed in by [`MemoryStream::add_data`]. Clones are handles on the same stream, and each is also
 /// the [`SourceProvider`] that turns it into the source of a query.
@@ -77,6 +79,12 @@ impl MemoryStream {
         blocks.kept.insert(number, rows);
         blocks.next += 1;
         Ok(Offset::new(number.to_string()))
+    }
+
+    /// Appends the rows of JSON lines as one block, read as the JSON file source reads them (`PERMISSIVE`). No lines
+    /// make an empty block.
+    pub fn add_json(&self, lines: &str) -> Result<Offset> {
+        self.add_data(parse_json_lines(&self.schema, lines, &Options::new())?)
     }
 
     /// How many blocks are kept because no query has committed them yet.
@@ -215,7 +223,9 @@ impl Source for MemorySource {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::array::{Array, ArrayRef, Int64Array};
+
+    use wavetank_engine::sql::types::parse_ddl_schema;
 
     use super::*;
     use crate::test_world::collect;
@@ -285,6 +295,16 @@ mod tests {
             assert_eq!(at.as_ref().unwrap().as_str(), expected);
         }
         assert_eq!(source.latest_offset(None, ReadLimit::AllAvailable).await.unwrap().unwrap().as_str(), "2");
+    }
+
+    #[tokio::test]
+    async fn rows_can_be_written_as_json() {
+        let stream = MemoryStream::new(parse_ddl_schema("value BIGINT").unwrap());
+        stream.add_json("{\"value\":1}\n{\"value\":\"x\"}\n{\"other\":2}").unwrap();
+        let end = stream.add_json("").unwrap();
+        let batches = collect(&*stream.source(), None, &end, None).await.unwrap();
+        let column = batches[0].column(0);
+        assert_eq!((column.len(), column.null_count(), batches[1].num_rows()), (3, 2, 0));
     }
 
     #[tokio::test]

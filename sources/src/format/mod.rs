@@ -23,13 +23,15 @@ pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod number;
 pub(crate) mod options;
+pub(crate) mod parquet;
 pub(crate) mod pattern;
+pub(crate) mod reader;
 pub(crate) mod rows;
 pub(crate) mod text;
 pub(crate) mod time;
 
 #[cfg(test)]
-mod facts;
+pub(crate) mod facts;
 
 /// Where a record stands, for the error that names it.
 #[derive(Clone, Debug)]

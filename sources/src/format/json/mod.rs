@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use wavetank_engine::Result;
+use wavetank_engine::options::Options;
 
 use crate::format::column::{Column, Names};
 use crate::format::options::TextOptions;
@@ -76,6 +77,17 @@ impl JsonDecoder {
         }
         bad
     }
+}
+
+/// The rows of a text of JSON lines, in one batch, as the JSON file source reads them under these reader options.
+pub fn parse_json_lines(schema: &SchemaRef, lines: &str, options: &Options) -> Result<RecordBatch> {
+    let mut decoder = JsonDecoder::new(Arc::clone(schema), Arc::new(TextOptions::json(options)?))?;
+    let mut place = Place { file: "(text)".into(), line: Some(0), byte: 0 };
+    for line in lines.lines() {
+        place.line = place.line.map(|line| line + 1);
+        decoder.line(line.as_bytes(), &place)?;
+    }
+    decoder.finish()
 }
 
 impl LineDecoder for JsonDecoder {
