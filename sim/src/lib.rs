@@ -6,6 +6,7 @@
 //!             fault.rs    what goes wrong, bound to a name       tape.rs, witness.rs   a source and a sink outside
 //! run:        scenario.rs a run written down                     subject.rs  what lives in the world
 //!             runner.rs   runs it and judges it                  observe.rs  what readers of sinks and logs see
+//! reference:  model/      a naive interpreter of the same queries, sharing no code with the engine
 //! failure:    sweep.rs    every crash point of a scenario        shrink.rs   makes a failing scenario small
 //!             page.rs     a failure as text                      picture.rs  its timeline as SVG
 //! many:       draw.rs     a seed becomes a scenario              campaign.rs many seeds, and what they reached
@@ -21,6 +22,7 @@ pub mod effects;
 pub mod fault;
 #[cfg(test)]
 mod mini;
+pub mod model;
 pub mod observe;
 pub mod page;
 pub mod picture;

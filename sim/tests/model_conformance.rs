@@ -1,0 +1,271 @@
+//! Every conformance case, and every fact that `facts/` adds in the same form, against the reference model alone: the
+//! answers are real Spark's.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+use wavetank_sim::model::{
+    Batch, Model, OutputMode, Query, Refusal, Source, Stage, Table, Type, Value, View, ViewKind, format_timestamp,
+    parse_schema, parse_timestamp,
+};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// All case files of a folder, in order of name.
+fn cases(folder: &Path) -> Vec<(String, Json)> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "json"));
+    paths.sort();
+    let read = |path: PathBuf| {
+        let name = path.file_stem().expect("name").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).expect("readable");
+        (name, serde_json::from_str(&text).expect("JSON"))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn text(json: &Json) -> String {
+    json.as_str().unwrap_or_default().to_string()
+}
+
+fn value(json: &Json, ty: &Type) -> Value {
+    match (json, ty) {
+        (Json::Null, _) => Value::Null,
+        (Json::Bool(b), _) => Value::Bool(*b),
+        (Json::Number(n), Type::Double) => Value::Double(n.as_f64().expect("double")),
+        (Json::Number(n), _) => Value::Int(n.as_i64().expect("integer")),
+        (Json::String(s), Type::Timestamp) => Value::Timestamp(parse_timestamp(s).expect("timestamp")),
+        (Json::String(s), Type::Double) => Value::Double(s.parse().expect("NaN or infinity")),
+        (Json::String(s), _) => Value::Text(s.clone()),
+        (Json::Array(items), Type::Array(ty)) => Value::List(items.iter().map(|i| value(i, ty)).collect()),
+        (Json::Object(fields), Type::Struct(types)) => {
+            Value::Struct(types.iter().map(|(name, ty)| value(&fields[name], ty)).collect())
+        }
+        other => panic!("a value of a type the runner does not know: {other:?}"),
+    }
+}
+
+fn rows(json: &Json, columns: &[(String, Type)]) -> Vec<Vec<Value>> {
+    let row = |row: &Json| columns.iter().map(|(name, ty)| value(row.get(name).unwrap_or(&Json::Null), ty)).collect();
+    json.as_array().map(|rows| rows.iter().map(row).collect()).unwrap_or_default()
+}
+
+fn strings(json: &Json) -> Vec<String> {
+    json.as_array().map(|items| items.iter().map(text).collect()).unwrap_or_default()
+}
+
+fn view(json: &Json) -> View {
+    let from = text(&json["from"]);
+    let kind = if let Some(pair) = json.get("withWatermark") {
+        ViewKind::Watermark { from, column: text(&pair[0]), delay: text(&pair[1]) }
+    } else if let Some(columns) = json.get("dropDuplicates") {
+        ViewKind::DropDuplicates { from, columns: strings(columns) }
+    } else if let Some(columns) = json.get("dropDuplicatesWithinWatermark") {
+        ViewKind::DropDuplicatesWithinWatermark { from, columns: strings(columns) }
+    } else {
+        ViewKind::Sql(text(&json["sql"]))
+    };
+    View { name: text(&json["name"]), kind }
+}
+
+fn entries(json: &Json) -> Vec<(&String, &Json)> {
+    json.as_object().map(|o| o.iter().collect()).unwrap_or_default()
+}
+
+fn columns(json: &Json) -> Vec<(String, Type)> {
+    parse_schema(&text(&json["schema"])).expect("schema")
+}
+
+fn query(case: &Json) -> Query {
+    let source = |(name, json): (&String, &Json)| Source { name: name.clone(), columns: columns(json) };
+    let table = |(name, json): (&String, &Json)| {
+        let columns = columns(json);
+        Table { name: name.clone(), rows: rows(&json["rows"], &columns), columns }
+    };
+    Query {
+        sources: entries(&case["sources"]).into_iter().map(source).collect(),
+        tables: entries(&case["tables"]).into_iter().map(table).collect(),
+        views: case["views"].as_array().map(|v| v.iter().map(view).collect()).unwrap_or_default(),
+        sql: text(&case["sql"]),
+        mode: OutputMode::parse(&text(&case["outputMode"])).expect("output mode"),
+        conf: entries(&case["conf"]).into_iter().map(|(k, v)| (k.clone(), text(v))).collect(),
+    }
+}
+
+/// Drives the model as AvailableNow drives Spark: in every run all input of the run, then batches without data.
+fn drive(case: &Json, model: &mut Model) -> Result<Vec<Batch>, Refusal> {
+    let sources = entries(&case["sources"]);
+    let inputs: Vec<Vec<Vec<Vec<Value>>>> = sources
+        .iter()
+        .map(|(_, json)| {
+            let columns = columns(json);
+            json["batches"].as_array().map(|all| all.iter().map(|b| rows(b, &columns)).collect()).unwrap_or_default()
+        })
+        .collect();
+    let count = inputs.iter().map(Vec::len).max().unwrap_or(0);
+    let mut ends: Vec<usize> = case["runs"]
+        .as_array()
+        .map(|r| r.iter().map(|n| n.as_u64().unwrap_or(0) as usize).collect())
+        .unwrap_or_default();
+    ends.push(count);
+    let (mut batches, mut next) = (Vec::new(), 0);
+    for end in ends {
+        for index in next..end.min(count) {
+            let batch: Vec<Vec<Vec<Value>>> =
+                inputs.iter().map(|s| s.get(index).cloned().unwrap_or_default()).collect();
+            batches.push(model.run_batch(&batch, 0)?);
+        }
+        next = next.max(end);
+        while model.no_data_batch_due()? {
+            batches.push(model.run_batch(&vec![Vec::new(); inputs.len()], 0)?);
+        }
+        model.restart();
+    }
+    Ok(batches)
+}
+
+/// Equality of results: doubles within 1e-9 relative.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Double(x), Value::Double(y)) => {
+            x == y || x.is_nan() && y.is_nan() || (x - y).abs() <= 1e-9 * x.abs().max(y.abs())
+        }
+        (Value::Struct(a), Value::Struct(b)) | (Value::List(a), Value::List(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (a, b) => a == b,
+    }
+}
+
+fn same_rows(mut got: Vec<Vec<Value>>, mut expected: Vec<Vec<Value>>, ordered: bool) -> bool {
+    if !ordered {
+        got.sort();
+        expected.sort();
+    }
+    got.len() == expected.len()
+        && got.iter().zip(&expected).all(|(a, b)| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)))
+}
+
+fn refused(expected: &Json, refusal: &Refusal) -> Result<(), String> {
+    let class = expected["class"].as_str();
+    let wanted = text(&expected["text"]);
+    if refusal.stage == Stage::BeyondModel {
+        return Err(format!("outside the model: {refusal}"));
+    }
+    match class {
+        Some(class) if refusal.seen_class() != Some(class) => Err(format!("expected class {class}, got {refusal}")),
+        None if refusal.class.is_some()
+            || !(wanted.starts_with(&refusal.text) || refusal.text.starts_with(&wanted)) =>
+        {
+            Err(format!("expected {wanted}, got {refusal}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn run(case: &Json) -> Result<(), String> {
+    let expect = &case["expect"];
+    let mut model = match Model::new(&query(case)) {
+        Ok(model) => model.with_ledger(),
+        Err(refusal) => return refused(&expect["error"], &refusal),
+    };
+    let batches = match drive(case, &mut model) {
+        Ok(batches) => batches,
+        Err(refusal) => return refused(&expect["error"], &refusal),
+    };
+    if expect.get("error").is_some() {
+        return Err(format!("expected an error: {}", expect["error"]));
+    }
+    let ledger = model.ledger().expect("a ledger was asked for");
+    if !ledger.balances() {
+        return Err(format!("rows without an end: {:?}", ledger.ends()));
+    }
+    let schema: Vec<(String, String)> = model.schema().iter().map(|(n, t)| (n.clone(), t.to_string())).collect();
+    let wanted: Vec<(String, String)> =
+        expect["schema"].as_array().map(|s| s.iter().map(|c| (text(&c[0]), text(&c[1]))).collect()).unwrap_or_default();
+    if schema != wanted {
+        return Err(format!("schema {schema:?}, expected {wanted:?}"));
+    }
+    let expected = expect["batches"].as_array().ok_or("no batches")?;
+    let types = model.schema().to_vec();
+    for (got, wanted) in batches.iter().zip(expected) {
+        compare(got, wanted, &types, case["ordered"] == Json::Bool(true), model.has_watermark())?;
+    }
+    if batches.len() != expected.len() {
+        return Err(format!("{} batches, expected {}", batches.len(), expected.len()));
+    }
+    Ok(())
+}
+
+fn compare(
+    got: &Batch,
+    wanted: &Json,
+    types: &[(String, Type)],
+    ordered: bool,
+    watermarked: bool,
+) -> Result<(), String> {
+    let at = format!("batch {}", got.id);
+    if wanted["batchId"].as_u64() != Some(got.id) {
+        return Err(format!("{at}: expected id {}", wanted["batchId"]));
+    }
+    let state: Vec<u64> = got.operators.iter().map(|o| o.state_rows as u64).collect();
+    let wanted_state: Vec<u64> =
+        wanted["stateRows"].as_array().map(|s| s.iter().filter_map(Json::as_u64).collect()).unwrap_or_default();
+    if state != wanted_state {
+        return Err(format!("{at}: state rows {state:?}, expected {wanted_state:?}"));
+    }
+    let names: Vec<String> = got.operators.iter().map(|o| o.name.to_string()).collect();
+    if names != strings(&wanted["stateOperators"]) {
+        return Err(format!("{at}: operators {names:?}, expected {}", wanted["stateOperators"]));
+    }
+    let wanted_watermark = wanted.get("watermark").map(|w| parse_timestamp(&text(w)));
+    let watermark = watermarked.then(|| Some(got.watermark_ms * 1000));
+    if wanted_watermark != watermark {
+        return Err(format!(
+            "{at}: watermark {}, expected {:?}",
+            format_timestamp(got.watermark_ms * 1000),
+            wanted.get("watermark")
+        ));
+    }
+    let row = |row: &Json| types.iter().enumerate().map(|(i, (_, ty))| value(&row[i], ty)).collect::<Vec<_>>();
+    let rows: Vec<Vec<Value>> = wanted["rows"].as_array().map(|r| r.iter().map(row).collect()).unwrap_or_default();
+    if !same_rows(got.rows.clone(), rows.clone(), ordered) {
+        return Err(format!("{at}: rows {:?}\n    expected {rows:?}", got.rows));
+    }
+    Ok(())
+}
+
+fn check(cases: &[(String, Json)]) {
+    let only = std::env::var("CASE").unwrap_or_default();
+    let mut failures = BTreeMap::new();
+    for (name, case) in cases.iter().filter(|(name, _)| name.contains(&only)) {
+        if let Err(why) = run(case) {
+            failures.insert(name, why);
+        }
+    }
+    let report: Vec<String> = failures.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    assert!(failures.is_empty(), "{} of {} cases differ:\n{}", failures.len(), cases.len(), report.join("\n"));
+}
+
+#[test]
+fn the_model_gives_what_spark_gave() {
+    let folder = folder("../tests/conformance");
+    // The cases lie outside the crate: they are not there when the crate is built alone.
+    if !folder.exists() {
+        return;
+    }
+    let cases = cases(&folder);
+    assert!(cases.len() >= 500, "only {} cases", cases.len());
+    check(&cases);
+}
+
+#[test]
+fn the_model_knows_what_no_document_says() {
+    let cases = cases(&folder("tests/facts"));
+    assert!(cases.len() >= 90, "only {} facts", cases.len());
+    check(&cases);
+}
