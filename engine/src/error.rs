@@ -58,6 +58,16 @@ pub enum Error {
         /// The text of the user's error.
         message: String,
     },
+    /// A query failed; `cause` says why.
+    #[error("Query [id = {id}, runId = {run_id}] terminated with exception: {cause}")]
+    StreamFailed {
+        /// The query's id.
+        id: String,
+        /// The run's id.
+        run_id: String,
+        /// Why.
+        cause: std::sync::Arc<Error>,
+    },
     /// The query was asked to stop while it was doing this.
     #[error("the query was stopped")]
     Stopped,
@@ -114,6 +124,7 @@ impl Error {
             }
             Self::ConcurrentLogUpdate { .. } => Some("CONCURRENT_STREAM_LOG_UPDATE"),
             Self::UserFunction { class, .. } => Some(class),
+            Self::StreamFailed { cause, .. } => cause.class(),
             Self::Stopped | Self::Storage(_) | Self::DataFusion(_) | Self::Internal(_) => None,
         }
     }

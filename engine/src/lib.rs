@@ -11,15 +11,27 @@
 
 pub mod checkpoint;
 pub mod clock;
+pub mod conf;
+pub mod dataframe;
 pub mod environment;
 pub mod error;
+pub mod functions;
+pub mod manager;
 pub mod microbatch;
+pub mod operators;
 pub mod options;
 pub mod plan;
+pub mod progress;
+pub mod query;
+pub mod reader;
+pub mod script;
+pub mod session;
 pub mod sink;
 pub mod source;
 pub mod sql;
+mod start;
 pub mod state;
 pub mod storage;
+pub mod writer;
 
 pub use error::{Error, Result};

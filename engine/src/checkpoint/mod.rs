@@ -50,15 +50,14 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens the checkpoint at this location, or begins it.
+    /// Opens the checkpoint in this folder, or begins it.
     ///
     /// # Errors
     /// `CONCURRENT_QUERY` when another run has it; `STREAMING_CHECKPOINT_MISSING_METADATA_FILE` and
     /// `STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY` as `spec/01`, section 3; an error that names the file when
     /// `metadata` is damaged. Nothing was changed then, but that an empty lock file may be there.
-    pub async fn open(environment: &Environment, location: &str) -> Result<Self> {
+    pub async fn open(environment: &Environment, folder: Folder) -> Result<Self> {
         let storage = environment.storage.as_ref();
-        let folder = storage.folder(location)?;
         let lock = match storage.lock(&folder).await? {
             Lock::Held(guard) => Some(guard),
             Lock::Unsupported => None,

@@ -5,4 +5,11 @@
 //! ```
 //! Absent from here: anything that happens per batch (`microbatch/`), and the operators themselves (`operators/`).
 
+pub mod batch_time;
+pub mod check;
+mod extension;
+pub mod incremental;
 pub mod nodes;
+pub mod physical;
+pub mod relation;
+pub mod watermark;

@@ -11,9 +11,9 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use datafusion::common::{Column, DFSchema, DFSchemaRef, internal_err};
+use datafusion::common::{Column, DFSchemaRef, internal_err};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
 
 use crate::sink::OutputMode;
 
@@ -23,6 +23,8 @@ pub struct Watermark {
     input: Arc<LogicalPlan>,
     column: Column,
     delay_ms: i64,
+    /// The node's number in plan order; set when the query is planned.
+    id: Option<usize>,
     schema: DFSchemaRef,
 }
 
@@ -32,7 +34,7 @@ impl Watermark {
     pub fn try_new(input: LogicalPlan, column: Column, delay_ms: i64) -> Result<LogicalPlan> {
         let schema = Arc::clone(input.schema());
         schema.index_of_column(&column)?;
-        let node = Self { input: Arc::new(input), column, delay_ms, schema };
+        let node = Self { input: Arc::new(input), column, delay_ms, id: None, schema };
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
 
@@ -49,6 +51,17 @@ impl Watermark {
     /// How far the watermark stays behind the newest event time, in milliseconds.
     pub fn delay_ms(&self) -> i64 {
         self.delay_ms
+    }
+
+    /// The node's number; an error before the query is planned.
+    pub fn id(&self) -> Result<usize> {
+        numbered(self.id)
+    }
+
+    /// The same node with a number.
+    pub fn with_id(&self, id: usize) -> LogicalPlan {
+        let node = Self { id: Some(id), ..self.clone() };
+        LogicalPlan::Extension(Extension { node: Arc::new(node) })
     }
 }
 
@@ -88,7 +101,7 @@ impl UserDefinedLogicalNodeCore for Watermark {
             return internal_err!("Watermark takes one column and one input");
         };
         let schema = Arc::clone(input.schema());
-        Ok(Self { input: Arc::new(input), column, delay_ms: self.delay_ms, schema })
+        Ok(Self { input: Arc::new(input), column, schema, ..self.clone() })
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
@@ -116,6 +129,8 @@ pub struct StatefulAggregate {
     pub event_time_key: Option<usize>,
     /// Which groups a batch emits.
     pub mode: OutputMode,
+    /// The operator's number, bottom-up in the plan; set when the query is planned.
+    id: Option<usize>,
     schema: DFSchemaRef,
 }
 
@@ -129,7 +144,18 @@ impl StatefulAggregate {
         mode: OutputMode,
         schema: DFSchemaRef,
     ) -> LogicalPlan {
-        let node = Self { input, group_exprs, aggr_exprs, event_time_key, mode, schema };
+        let node = Self { input, group_exprs, aggr_exprs, event_time_key, mode, id: None, schema };
+        LogicalPlan::Extension(Extension { node: Arc::new(node) })
+    }
+
+    /// The operator's number; an error before the query is planned.
+    pub fn id(&self) -> Result<usize> {
+        numbered(self.id)
+    }
+
+    /// The same node with a number.
+    pub fn with_id(&self, id: usize) -> LogicalPlan {
+        let node = Self { id: Some(id), ..self.clone() };
         LogicalPlan::Extension(Extension { node: Arc::new(node) })
     }
 }
@@ -188,9 +214,7 @@ impl UserDefinedLogicalNodeCore for StatefulAggregate {
     /// query selects afterwards never changes what is stored.
     fn necessary_children_exprs(&self, _output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let input = self.input.schema();
-        let mut needed: Vec<usize> = self
-            .expressions()
-            .iter()
+        let mut needed: Vec<usize> = (self.group_exprs.iter().chain(&self.aggr_exprs))
             .flat_map(|expr| expr.column_refs().into_iter().filter_map(|c| input.index_of_column(c).ok()))
             .collect();
         needed.sort_unstable();
@@ -199,7 +223,11 @@ impl UserDefinedLogicalNodeCore for StatefulAggregate {
     }
 }
 
-/// The schema of a node that only changes how its input is remembered.
-pub fn same_schema(input: &LogicalPlan) -> DFSchemaRef {
-    Arc::new(DFSchema::clone(input.schema()))
+/// The node as one of the engine's own kinds, if it is of that kind.
+pub fn as_node<T: 'static>(node: &dyn UserDefinedLogicalNode) -> Option<&T> {
+    node.as_any().downcast_ref()
+}
+
+fn numbered(id: Option<usize>) -> Result<usize> {
+    id.map_or_else(|| internal_err!("a stateful node was used before the plan was numbered"), Ok)
 }

@@ -1,6 +1,6 @@
 //! A position in a list of tokens, and the sentence a user reads when the next token is not the right one.
 
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Word};
 
 use super::dialect::SparkDialect;
 use crate::error::{Error, Result};
@@ -68,6 +68,16 @@ impl Cursor {
             Some(token) => token.span.start,
             None => self.tokens.last().map_or(Location { line: 1, column: 1 }, |t| t.span.end),
         }
+    }
+
+    /// The place of the next token; empty at the end.
+    pub(crate) fn span(&self) -> Span {
+        self.span_at(0).unwrap_or(Span::empty())
+    }
+
+    /// The place of the token `ahead` places after the next one.
+    pub(crate) fn span_at(&self, ahead: usize) -> Option<Span> {
+        self.tokens.get(self.next + ahead).map(|t| t.span)
     }
 
     /// The text as written between two positions, without what surrounds it.

@@ -1,0 +1,66 @@
+//! Spark's functions: which there are in a session, and what stands for them in a plan.
+//!
+//! ```text
+//! session_builder, session_config       a DataFusion session with Spark's names, types and rules
+//! window.rs          window(), session_window(), window_time(): the calls, and the arithmetic of panes and windows
+//! window_rewrite.rs  a planned query -> the same with window columns below the node that calls window()
+//! window_expand.rs   the node (logical and physical) that gives one row to each of its sliding windows
+//! generator.rs       explode() and its family -> Unnest
+//! operators.rs       how a / b, a % b, a[i], s.field are planned
+//! call.rs            how a function of our own is written down once
+//! ```
+//! Names that only differ from DataFusion's are in `sql::calls`. Absent: anything that remembers (see `operators`),
+//! and `now()`, `rand()` and `uuid()`, which the batch loop gives their values.
+
+use std::sync::Arc;
+
+use datafusion::common::config::Dialect;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::prelude::SessionConfig;
+use datafusion_spark::SessionStateBuilderSpark;
+
+pub mod call;
+pub mod generator;
+mod lateral;
+pub mod operators;
+pub mod window;
+pub mod window_expand;
+pub mod window_rewrite;
+
+use crate::sql::types::SparkTypePlanner;
+
+/// DataFusion's options for Spark's semantics and for the same plan on every machine.
+///
+/// `target_partitions` is how many partitions a batch is computed in; planning itself runs on one task.
+pub fn session_config(target_partitions: usize) -> SessionConfig {
+    let mut config = SessionConfig::new().with_target_partitions(target_partitions).with_information_schema(false);
+    let options = config.options_mut();
+    options.sql_parser.dialect = Dialect::Spark;
+    // Names are resolved in `sql::resolve`, without regard to case but keeping the user's spelling.
+    options.sql_parser.enable_ident_normalization = false;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.parse_float_as_decimal = true;
+    // Spark: nulls first ascending, nulls last descending.
+    options.sql_parser.default_null_ordering = "nulls_min".to_owned();
+    options.sql_parser.collect_spans = false;
+    options.execution.time_zone = Some("UTC".to_owned());
+    options.execution.planning_concurrency = 1;
+    options.execution.collect_statistics = false;
+    options.execution.enable_ansi_mode = true;
+    options.execution.parquet.schema_force_view_types = false;
+    options.optimizer.expand_views_at_output = false;
+    config
+}
+
+/// A session with DataFusion's functions, datafusion-spark's over them, and Wavetank's over both.
+pub fn session_builder(config: SessionConfig) -> SessionStateBuilder {
+    register(SessionStateBuilder::new().with_config(config).with_default_features().with_spark_features())
+}
+
+/// Adds Wavetank's own functions, operators and type names to a session; later registrations win.
+pub fn register(mut builder: SessionStateBuilder) -> SessionStateBuilder {
+    builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(operators::SparkOperatorPlanner));
+    let own = window::functions().into_iter().chain(generator::functions()).chain(operators::functions());
+    builder.scalar_functions().get_or_insert_with(Vec::new).extend(own);
+    builder.with_type_planner(Arc::new(SparkTypePlanner))
+}

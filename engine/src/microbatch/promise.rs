@@ -1,0 +1,45 @@
+//! The promise: `offsets/N` says what batch N reads, before anything runs. Then the sources may forget batch N-1.
+
+use super::driver::{Driver, MicroBatch};
+use super::measure::TriggerTimes;
+use crate::checkpoint::OffsetEntry;
+use crate::error::{Error, Result};
+
+impl Driver {
+    /// Writes `offsets/N` (unless an earlier run did), commits batch N-1 to the sources, and purges old log entries.
+    pub(super) async fn promise(&mut self, batch: &MicroBatch, times: &mut TriggerTimes) -> Result<()> {
+        if batch.promised {
+            return Ok(());
+        }
+        let since = times.now_us();
+        let entry = OffsetEntry {
+            batch_watermark_ms: batch.watermark_ms,
+            batch_timestamp_ms: batch.timestamp_ms,
+            conf: self.parts.logged_conf.clone(),
+            offsets: batch.end.clone(),
+        };
+        self.parts.checkpoint.offsets.add(batch.id, &entry).await?;
+        if batch.id > 0 {
+            self.release(batch).await?;
+        }
+        let retain = self.parts.settings.min_batches_to_retain;
+        if batch.id > retain {
+            self.parts.checkpoint.offsets.purge_before(batch.id - retain).await?;
+            self.parts.checkpoint.commits.purge_before(batch.id - retain).await?;
+        }
+        times.step("walCommit", since);
+        Ok(())
+    }
+
+    /// Batch N is promised, so what batch N-1 read is never asked for again.
+    async fn release(&mut self, batch: &MicroBatch) -> Result<()> {
+        for (index, source) in self.parts.sources.iter().enumerate() {
+            let occurrence = self.parts.plan.occurrences.iter().position(|of| *of == index);
+            let occurrence = occurrence.ok_or_else(|| Error::internal("a source without an occurrence in the plan"))?;
+            if let Some(end) = &batch.start[occurrence] {
+                source.commit(end).await?;
+            }
+        }
+        Ok(())
+    }
+}

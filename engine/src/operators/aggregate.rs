@@ -1,0 +1,364 @@
+//! Streaming aggregation: partial states of this batch meet the states kept from earlier batches.
+//!
+//! Per partition and batch: late groups go, the batch's groups are numbered, their kept states are looked up, everything is
+//! merged in columns, the merged states are put back, and what the output mode asks for is emitted.
+//!
+//! The full version has to handle: late groups (`<=` the late watermark, on the end of a window; null is never late),
+//! groups that are created, evicted and emitted in one batch, update mode emitting a group that is evicted in the
+//! same batch exactly once, a null event time (never evicted), no grouping columns (one row always, also without
+//! input), order-sensitive aggregates (kept state comes before new rows), -0.0 and NaN keys (one group each),
+//! aggregates without a vectorised accumulator, several state partitions, and a batch plan that is run twice
+//! (`spec/02` sections 5 and 6, `spec/04` section 1).
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, new_empty_array};
+use arrow::compute::{filter, filter_record_batch};
+use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::{EquivalenceProperties, GroupsAccumulatorAdapter};
+use datafusion::physical_plan::aggregates::group_values::new_group_values;
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
+};
+use futures::TryStreamExt;
+
+use super::batch::{BatchContext, OperatorWatermarks};
+use super::stateful::{OperatorNumbers, StatefulOperator};
+use super::watermark::event_time_micros;
+use crate::sink::OutputMode;
+use crate::state::{Cursor, DEFAULT_STORE, StateRows, StateSchema, StateStore, Until, normalise_keys};
+
+/// What is aggregated, and how.
+#[derive(Debug)]
+pub struct Aggregation {
+    /// The aggregate functions, in the order of the output.
+    pub functions: Vec<Arc<AggregateFunctionExpr>>,
+    /// The grouping columns; empty for a global aggregation.
+    pub keys: Vec<Arc<Field>>,
+    /// Which grouping column is event time.
+    pub event_time_key: Option<usize>,
+    /// What to emit.
+    pub mode: OutputMode,
+}
+
+impl Aggregation {
+    /// What the state of this aggregation holds: the grouping columns, and the functions' partial states.
+    pub fn state_schema(&self) -> Result<StateSchema> {
+        let keys: Vec<_> = self.keys.iter().map(|key| Arc::new(key.as_ref().clone().with_nullable(true))).collect();
+        let mut values = vec![];
+        for function in &self.functions {
+            for field in function.state_fields()? {
+                values.push(Arc::new(field.as_ref().clone().with_nullable(true)));
+            }
+        }
+        Ok(StateSchema::new(Arc::new(Schema::new(keys)), Arc::new(Schema::new(values)))?)
+    }
+
+    /// Whether the partial aggregation below also counts rows, as its last column, so that late rows can be counted.
+    pub fn counts_rows(&self) -> bool {
+        self.event_time_key.is_some()
+    }
+
+    fn accumulators(&self) -> Result<Vec<Accumulating>> {
+        self.functions.iter().map(Accumulating::new).collect()
+    }
+
+    /// Results from states: row i of the answer is the result of row i of `states`.
+    fn finish(&self, states: &[ArrayRef], rows: usize) -> Result<Vec<ArrayRef>> {
+        let groups: Vec<usize> = (0..rows).collect();
+        let mut results = Vec::with_capacity(self.functions.len());
+        let mut rest = states;
+        for mut accumulating in self.accumulators()? {
+            let (own, others) = rest.split_at(accumulating.width);
+            rest = others;
+            accumulating.accumulator.merge_batch(own, &groups, rows)?;
+            results.push(accumulating.accumulator.evaluate(EmitTo::All)?);
+        }
+        Ok(results)
+    }
+}
+
+/// One aggregate function at work on numbered groups.
+struct Accumulating {
+    accumulator: Box<dyn GroupsAccumulator>,
+    /// How many columns its state has.
+    width: usize,
+}
+
+impl Accumulating {
+    fn new(function: &Arc<AggregateFunctionExpr>) -> Result<Self> {
+        let accumulator = if function.groups_accumulator_supported() {
+            function.create_groups_accumulator()?
+        } else {
+            let function = Arc::clone(function);
+            Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator()))
+        };
+        Ok(Self { accumulator, width: function.state_fields()?.len() })
+    }
+}
+
+/// Merges a batch's partial states into the kept ones. Partition k of the output is state partition k; partition k of
+/// the input must hold the partial states of its keys.
+#[derive(Debug)]
+pub struct StateAggregateExec {
+    input: Arc<dyn ExecutionPlan>,
+    aggregation: Arc<Aggregation>,
+    operator: Arc<StatefulOperator>,
+    context: Arc<BatchContext>,
+    properties: Arc<PlanProperties>,
+}
+
+impl StateAggregateExec {
+    /// `schema` is the output: grouping columns, then results.
+    pub fn new(
+        input: Arc<dyn ExecutionPlan>,
+        aggregation: Arc<Aggregation>,
+        operator: Arc<StatefulOperator>,
+        context: Arc<BatchContext>,
+        schema: SchemaRef,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(operator.partitions()),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Self { input, aggregation, operator, context, properties: Arc::new(properties) }
+    }
+}
+
+impl DisplayAs for StateAggregateExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        let names: Vec<_> = self.aggregation.functions.iter().map(|function| function.name()).collect();
+        write!(
+            f,
+            "StateAggregateExec: operator={} mode={} aggr=[{}]",
+            self.operator.id,
+            self.aggregation.mode,
+            names.join(", ")
+        )
+    }
+}
+
+impl ExecutionPlan for StateAggregateExec {
+    fn name(&self) -> &'static str {
+        "StateAggregateExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self {
+            input: children.swap_remove(0),
+            aggregation: Arc::clone(&self.aggregation),
+            operator: Arc::clone(&self.operator),
+            context: Arc::clone(&self.context),
+            properties: Arc::clone(&self.properties),
+        }))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, super::recompute())
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, context)?;
+        let (aggregation, operator) = (Arc::clone(&self.aggregation), Arc::clone(&self.operator));
+        let batch = self.context.current();
+        let schema = self.schema();
+        let merged = async move {
+            let partials: Vec<RecordBatch> = input.try_collect().await?;
+            let watermarks = batch.watermarks[operator.id];
+            let store = operator.store(partition, DEFAULT_STORE)?;
+            let mut store = store.lock().await;
+            let mut run = PartitionRun {
+                aggregation: &aggregation,
+                operator: &operator,
+                store: store.as_mut(),
+                watermarks,
+                schema: &schema,
+                numbers: OperatorNumbers::default(),
+            };
+            let out = run.run(partials)?;
+            operator.count(run.numbers);
+            Ok::<_, datafusion::error::DataFusionError>(futures::stream::iter(out.into_iter().map(Ok)))
+        };
+        let rows = futures::stream::once(merged).try_flatten();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+    }
+}
+
+/// One partition's work in one batch.
+struct PartitionRun<'a> {
+    aggregation: &'a Aggregation,
+    operator: &'a StatefulOperator,
+    store: &'a mut dyn StateStore,
+    watermarks: OperatorWatermarks,
+    schema: &'a SchemaRef,
+    numbers: OperatorNumbers,
+}
+
+impl PartitionRun<'_> {
+    fn run(&mut self, partials: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let started_us = self.operator.clock.monotonic_us();
+        let partials = self.without_late(partials)?;
+        let touched = self.merge(&partials)?;
+        self.numbers.updated += touched.expiry.len() as u64;
+        let merged_us = self.operator.clock.monotonic_us();
+        self.numbers.updates_us += merged_us.saturating_sub(started_us);
+
+        let evicted = self.evict()?;
+        self.numbers.removals_us += self.operator.clock.monotonic_us().saturating_sub(merged_us);
+        match self.aggregation.mode {
+            OutputMode::Update => Ok(self.finished(touched)?.into_iter().collect()),
+            OutputMode::Append => self.emit(evicted),
+            OutputMode::Complete => self.emit(self.store.scan()?),
+        }
+    }
+
+    /// Drops groups whose event time is at or before the late watermark; complete mode keeps all.
+    fn without_late(&mut self, partials: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let Some(key) = self.aggregation.event_time_key else { return Ok(partials) };
+        let complete = self.aggregation.mode == OutputMode::Complete;
+        let late_us = self.watermarks.late_us();
+        let mut kept = Vec::with_capacity(partials.len());
+        for partial in partials {
+            let counts = partial.num_columns() - 1;
+            if !complete {
+                let times = event_time_micros(partial.column(key))?;
+                let times = times.as_primitive::<TimestampMicrosecondType>();
+                // `<=` and not `<`: an event at the watermark itself is late. Null is not.
+                let on_time: BooleanArray =
+                    times.iter().map(|time| Some(time.is_none_or(|time| time > late_us))).collect();
+                if on_time.true_count() < on_time.len() {
+                    let rows = partial.column(counts).as_primitive::<Int64Type>();
+                    let late: i64 =
+                        on_time.values().iter().zip(rows.values()).map(|(ok, n)| if ok { 0 } else { *n }).sum();
+                    self.numbers.dropped_by_watermark += late as u64;
+                    kept.push(filter_record_batch(&partial, &on_time)?);
+                    continue;
+                }
+            }
+            kept.push(partial);
+        }
+        Ok(kept)
+    }
+
+    /// Merges kept and new states of the batch's groups and puts them back; answers the groups with their new states.
+    fn merge(&mut self, partials: &[RecordBatch]) -> Result<StateRows> {
+        let (keys, groups, groups_of) = self.number_groups(partials)?;
+        let reserved = self.store.reserve(&keys)?;
+        let present = &reserved.found.present;
+        let kept_groups: Vec<usize> = present.values().set_indices().collect();
+        let kept_states =
+            reserved.found.values.iter().map(|column| filter(column, present)).collect::<Result<Vec<_>, _>>()?;
+
+        let mut values = vec![];
+        // Where each function's state starts in the kept values, and in the partial rows.
+        let (mut at_kept, mut at_partial) = (0, self.aggregation.keys.len());
+        for mut accumulating in self.aggregation.accumulators()? {
+            let width = accumulating.width;
+            let accumulator = &mut accumulating.accumulator;
+            // Kept before new: first/last/collect_list keep the order of arrival.
+            accumulator.merge_batch(&kept_states[at_kept..at_kept + width], &kept_groups, groups)?;
+            for (partial, groups_of) in partials.iter().zip(&groups_of) {
+                accumulator.merge_batch(&partial.columns()[at_partial..at_partial + width], groups_of, groups)?;
+            }
+            values.extend(accumulator.state(EmitTo::All)?);
+            at_kept += width;
+            at_partial += width;
+        }
+        let expiry = self.expiry(&keys, groups)?;
+        self.store.put_slots(&reserved.slots, &values, Some(&expiry))?;
+        Ok(StateRows { keys, values, expiry })
+    }
+
+    /// The distinct keys of the batch, how many there are, and for each row of each partial batch the number of its
+    /// key. Without grouping columns there is one group, also when there is no row.
+    #[expect(clippy::type_complexity, reason = "three views of one numbering, used once")]
+    fn number_groups(&self, partials: &[RecordBatch]) -> Result<(Vec<ArrayRef>, usize, Vec<Vec<usize>>)> {
+        let width = self.aggregation.keys.len();
+        if width == 0 {
+            return Ok((vec![], 1, partials.iter().map(|partial| vec![0; partial.num_rows()]).collect()));
+        }
+        let key_schema = Arc::new(Schema::new(self.aggregation.keys.clone()));
+        let mut values = new_group_values(key_schema, &GroupOrdering::None)?;
+        let mut groups_of = Vec::with_capacity(partials.len());
+        for partial in partials {
+            let mut groups = vec![];
+            values.intern(&normalise_keys(&partial.columns()[..width])?, &mut groups)?;
+            groups_of.push(groups);
+        }
+        let groups = values.len();
+        if groups == 0 {
+            let empty = self.aggregation.keys.iter().map(|key| new_empty_array(key.data_type())).collect();
+            return Ok((empty, 0, groups_of));
+        }
+        Ok((values.emit(EmitTo::All)?, groups, groups_of))
+    }
+
+    /// When each group leaves: its event time, if it has one.
+    fn expiry(&self, keys: &[ArrayRef], groups: usize) -> Result<Int64Array> {
+        let Some(key) = self.aggregation.event_time_key else { return Ok(Int64Array::new_null(groups)) };
+        let times = event_time_micros(&keys[key])?;
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        Ok(Int64Array::new(times.values().clone(), times.nulls().cloned()))
+    }
+
+    fn evict(&mut self) -> Result<Cursor> {
+        if self.aggregation.event_time_key.is_none() || self.aggregation.mode == OutputMode::Complete {
+            return Ok(Cursor::default());
+        }
+        let evicted = self.store.evict(Until::AtOrBefore(self.watermarks.evict_us()))?;
+        self.numbers.removed += evicted.remaining() as u64;
+        Ok(evicted)
+    }
+
+    fn emit(&self, mut groups: Cursor) -> Result<Vec<RecordBatch>> {
+        let mut out = vec![];
+        while let Some(rows) = self.store.next_rows(&mut groups)? {
+            out.extend(self.finished(rows)?);
+        }
+        Ok(out)
+    }
+
+    fn finished(&self, groups: StateRows) -> Result<Option<RecordBatch>> {
+        let rows = groups.rows_count();
+        if rows == 0 {
+            return Ok(None);
+        }
+        let mut columns = groups.keys;
+        columns.extend(self.aggregation.finish(&groups.values, rows)?);
+        Ok(Some(RecordBatch::try_new(Arc::clone(self.schema), columns)?))
+    }
+}

@@ -1,0 +1,21 @@
+//! DataFusion execution plans that know about batches: some observe, some remember.
+//!
+//! ```text
+//! SourceScanExec -> ... -> WatermarkExec -> ... -> (partial aggregate) -> StateAggregateExec -> ... -> sink
+//! ```
+//! A plan is planned once and run for every batch; what changes between runs comes from [`batch::BatchContext`].
+//! Absent from here: when a batch runs and what is logged about it (`microbatch/`), how state is stored (`state/`).
+
+use datafusion::physical_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
+
+pub mod aggregate;
+pub mod batch;
+pub mod exchange;
+pub mod source_scan;
+pub mod stateful;
+pub mod watermark;
+
+/// How `with_new_children` (deprecated, still required by the trait) asks for `replace_children`.
+pub(crate) fn recompute() -> ReplaceChildrenOptions {
+    ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute)
+}

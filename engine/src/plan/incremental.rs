@@ -1,0 +1,65 @@
+//! Replaces what must remember, above a streaming leaf, by nodes that do.
+//!
+//! Works on the analysed plan, bottom-up, before the optimizer: an aggregate whose input is a stream becomes a
+//! [`StatefulAggregate`]. Everything without a streaming leaf below it stays as it is and is computed anew in each
+//! batch. What is not allowed was refused by `plan::check` before; what this release cannot run yet is refused here,
+//! with the class [`NOT_YET`].
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::Result as PlanResult;
+use datafusion::logical_expr::{Distinct, LogicalPlan};
+
+use super::nodes::StatefulAggregate;
+use super::relation::is_streaming;
+use super::watermark::{event_time_columns, mark_of};
+use crate::error::{Error, Result};
+use crate::sink::OutputMode;
+
+/// The class of errors that say: Structured Streaming has this, Wavetank does not yet.
+pub const NOT_YET: &str = "WAVETANK_NOT_SUPPORTED_YET";
+
+/// The plan with its stateful nodes.
+pub fn incremental(plan: LogicalPlan, mode: OutputMode) -> Result<LogicalPlan> {
+    let plan = plan.transform_up(|node| Ok(remember(node, mode)?))?;
+    Ok(plan.data)
+}
+
+fn remember(node: LogicalPlan, mode: OutputMode) -> PlanResult<Transformed<LogicalPlan>> {
+    if !node.inputs().iter().any(|input| is_streaming(input)) {
+        return Ok(Transformed::no(node));
+    }
+    match node {
+        LogicalPlan::Aggregate(aggregate) => {
+            let marks = event_time_columns(&aggregate.input);
+            let event_time_key =
+                aggregate.group_expr.iter().position(|expr| mark_of(expr, &aggregate.input, &marks).is_some());
+            if aggregate.group_expr.iter().any(|e| matches!(e, datafusion::logical_expr::Expr::GroupingSet(_))) {
+                return Err(not_yet("GROUPING SETS, ROLLUP and CUBE on a stream"));
+            }
+            Ok(Transformed::yes(StatefulAggregate::plan(
+                Arc::clone(&aggregate.input),
+                aggregate.group_expr,
+                aggregate.aggr_expr,
+                event_time_key,
+                mode,
+                aggregate.schema,
+            )))
+        }
+        LogicalPlan::Join(join) if is_streaming(&join.left) && is_streaming(&join.right) => {
+            Err(not_yet("A join of two streams"))
+        }
+        LogicalPlan::Distinct(Distinct::All(_) | Distinct::On(_)) => Err(not_yet("DISTINCT on a stream")),
+        LogicalPlan::Limit(_) if mode == OutputMode::Append => Err(not_yet("LIMIT on a stream in append mode")),
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn not_yet(what: &str) -> datafusion::error::DataFusionError {
+    Error::analysis_class(
+        NOT_YET,
+        format!("{what} is part of Structured Streaming but not supported by this version of Wavetank."),
+    )
+    .into()
+}

@@ -1,0 +1,310 @@
+//! Plans a streaming query once, and collects the handles through which the driver steers every run of the plan.
+//!
+//! ```text
+//! analysed plan -> incremental -> bound to leaves and batch time -> optimized -> numbered -> ExecutionPlan + handles
+//! ```
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::Result as PlanResult;
+use datafusion::execution::SessionState;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+
+use super::batch_time::bind_batch_time;
+use super::extension::StatefulPlanner;
+use super::incremental::incremental;
+use super::nodes::{StatefulAggregate, Watermark, as_node};
+use super::relation::{StreamingRelation, as_streaming_relation};
+use super::watermark::{OutputRule, Propagation};
+use crate::environment::Clock;
+use crate::error::{Error, Result};
+use crate::functions::window_expand::TimeWindowExpandPlanner;
+use crate::operators::batch::BatchContext;
+use crate::operators::source_scan::{Leaf, SourceScanExec};
+use crate::operators::stateful::StatefulOperator;
+use crate::operators::watermark::WatermarkNode;
+use crate::sink::OutputMode;
+use crate::sql::query::finish_plan;
+
+/// A query planned once, to be run for every batch.
+#[derive(Debug)]
+pub struct PlannedQuery {
+    /// What runs.
+    pub physical: Arc<dyn ExecutionPlan>,
+    /// The optimized logical plan, for explain.
+    pub logical: LogicalPlan,
+    /// The columns of the result.
+    pub schema: SchemaRef,
+    /// Which rows a batch emits.
+    pub mode: OutputMode,
+    /// Where the driver puts what changes from batch to batch.
+    pub context: Arc<BatchContext>,
+    /// The distinct streaming relations, in plan-walk order: source k keeps its log in `sources/<k>`.
+    pub relations: Vec<Arc<dyn TableProvider>>,
+    /// For each occurrence of a source in the plan (a line of the offset log), the index of its relation.
+    pub occurrences: Vec<usize>,
+    /// The leaves that are really read, by leaf id; the optimizer may have removed some.
+    pub leaves: Vec<Arc<Leaf>>,
+    /// The watermark nodes, by id.
+    pub watermark_nodes: Vec<Arc<WatermarkNode>>,
+    /// The stateful operators, by id.
+    pub operators: Vec<Arc<StatefulOperator>>,
+    /// How the global watermark reaches them.
+    pub propagation: Propagation,
+}
+
+/// What planning operators needs to know beside the plan.
+#[derive(Clone, Debug)]
+pub(super) struct PlanSettings {
+    /// How many partitions state has.
+    pub(super) state_partitions: usize,
+    /// For measuring.
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Analyses a plan: resolves types, functions and wildcards. Errors are the user's.
+pub fn analyse(plan: LogicalPlan, session: &SessionState) -> Result<LogicalPlan> {
+    let plan = finish_plan(plan)?;
+    Ok(session.analyzer().execute_and_check(plan, &session.config_options().clone(), |_, _| {})?)
+}
+
+/// Plans queries over static tables, for `collect()`.
+#[derive(Debug)]
+pub(crate) struct StaticPlanner;
+
+#[async_trait]
+impl QueryPlanner for StaticPlanner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(TimeWindowExpandPlanner)])
+            .create_physical_plan(plan, session)
+            .await
+    }
+}
+
+/// A query planned as far as it can be without knowing its checkpoint: every error of the user's is found by now.
+#[derive(Debug)]
+pub struct LogicalQuery {
+    numbered: LogicalPlan,
+    mode: OutputMode,
+    counts: Counts,
+    context: Arc<BatchContext>,
+    bindings: Bindings,
+    propagation: Propagation,
+}
+
+/// Plans an analysed plan that passed `plan::check`, up to the optimized logical plan. `scan_partitions` is how many
+/// partitions sources are read in.
+pub fn plan_logical(
+    analysed: LogicalPlan,
+    session: &SessionState,
+    mode: OutputMode,
+    scan_partitions: usize,
+) -> Result<LogicalQuery> {
+    let context = Arc::new(BatchContext::default());
+    let incremental = incremental(analysed, mode)?;
+    let (bound, bindings) = bind_leaves(incremental, &context, scan_partitions)?;
+    let bound = bind_batch_time(bound, &context)?;
+    let optimized = session.optimizer().optimize(bound, session, |_, _| {})?;
+    let (numbered, counts) = number(optimized)?;
+    let propagation = propagation_of(&numbered)?;
+    Ok(LogicalQuery { numbered, mode, counts, context, bindings, propagation })
+}
+
+impl LogicalQuery {
+    /// How many lines an offset log entry of this query has.
+    pub fn occurrences_count(&self) -> usize {
+        self.bindings.occurrences.len()
+    }
+
+    /// Plans the operators. `state_partitions` is `spark.sql.shuffle.partitions` of the query's first batch.
+    pub async fn plan_physical(
+        self,
+        session: &SessionState,
+        state_partitions: usize,
+        clock: Arc<dyn Clock>,
+    ) -> Result<PlannedQuery> {
+        let settings = PlanSettings { state_partitions, clock };
+        let handles = Arc::new(Handles::default());
+        let planner = StatefulPlanner { settings, context: Arc::clone(&self.context), handles: Arc::clone(&handles) };
+        let physical =
+            DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(planner), Arc::new(TimeWindowExpandPlanner)])
+                .create_physical_plan(&self.numbered, session)
+                .await?;
+        let handles = handles.take();
+        if handles.operators.len() != self.counts.operators
+            || handles.watermark_nodes.len() != self.counts.watermark_nodes
+        {
+            return Err(Error::internal("a stateful node of the logical plan has no operator"));
+        }
+        let leaves = std::mem::take(&mut *self.bindings.leaves.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(PlannedQuery {
+            schema: physical.schema(),
+            physical,
+            logical: self.numbered,
+            mode: self.mode,
+            context: self.context,
+            relations: self.bindings.relations,
+            occurrences: self.bindings.occurrences,
+            leaves: leaves.into_values().collect(),
+            watermark_nodes: handles.watermark_nodes.into_values().collect(),
+            operators: handles.operators.into_values().collect(),
+            propagation: self.propagation,
+        })
+    }
+}
+
+/// The handles that physical planning makes, by id.
+#[derive(Debug, Default)]
+pub(super) struct Handles {
+    made: Mutex<Made>,
+}
+
+/// Handles by id.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    pub(super) watermark_nodes: BTreeMap<usize, Arc<WatermarkNode>>,
+    pub(super) operators: BTreeMap<usize, Arc<StatefulOperator>>,
+}
+
+impl Handles {
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Made) -> T) -> T {
+        change(&mut self.made.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self) -> Made {
+        self.with(std::mem::take)
+    }
+}
+
+/// Which source each leaf reads.
+#[derive(Debug, Default)]
+struct Bindings {
+    relations: Vec<Arc<dyn TableProvider>>,
+    occurrences: Vec<usize>,
+    leaves: Arc<Mutex<BTreeMap<usize, Arc<Leaf>>>>,
+}
+
+/// Gives every streaming leaf an occurrence number, in plan-walk order, and makes it scannable.
+fn bind_leaves(plan: LogicalPlan, context: &Arc<BatchContext>, partitions: usize) -> Result<(LogicalPlan, Bindings)> {
+    let mut bindings = Bindings::default();
+    let plan = plan.transform_down(|node| {
+        let Some(relation) = as_streaming_relation(&node) else { return Ok(Transformed::no(node)) };
+        let LogicalPlan::TableScan(mut scan) = node else { unreachable!("only a scan is a streaming relation") };
+        let known = bindings.relations.iter().position(|known| Arc::ptr_eq(known, &relation));
+        let source = known.unwrap_or_else(|| {
+            bindings.relations.push(Arc::clone(&relation));
+            bindings.relations.len() - 1
+        });
+        let bound = BoundLeaf {
+            occurrence: bindings.occurrences.len(),
+            name: streaming(&relation)?.name.clone(),
+            schema: relation.schema(),
+            partitions,
+            context: Arc::clone(context),
+            leaves: Arc::clone(&bindings.leaves),
+        };
+        bindings.occurrences.push(source);
+        scan.source = provider_as_source(Arc::new(bound));
+        Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+    })?;
+    Ok((plan.data, bindings))
+}
+
+/// The definition behind a relation of [`PlannedQuery::relations`].
+pub fn streaming(relation: &Arc<dyn TableProvider>) -> Result<&StreamingRelation> {
+    (relation.as_ref() as &dyn Any)
+        .downcast_ref::<StreamingRelation>()
+        .ok_or_else(|| Error::internal("a bound relation is not a stream"))
+}
+
+/// A streaming leaf of a query that is being planned.
+#[derive(Debug)]
+struct BoundLeaf {
+    occurrence: usize,
+    name: String,
+    schema: SchemaRef,
+    partitions: usize,
+    context: Arc<BatchContext>,
+    leaves: Arc<Mutex<BTreeMap<usize, Arc<Leaf>>>>,
+}
+
+#[async_trait]
+impl TableProvider for BoundLeaf {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let schema = match projection {
+            Some(columns) => Arc::new(self.schema.project(columns)?),
+            None => Arc::clone(&self.schema),
+        };
+        let leaf = Arc::new(Leaf::new(self.occurrence, self.occurrence, projection.cloned()));
+        self.leaves.lock().unwrap_or_else(PoisonError::into_inner).insert(leaf.id, Arc::clone(&leaf));
+        Ok(Arc::new(SourceScanExec::new(leaf, Arc::clone(&self.context), self.name.clone(), schema, self.partitions)))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    watermark_nodes: usize,
+    operators: usize,
+}
+
+/// Numbers watermark nodes and stateful operators, bottom-up.
+fn number(plan: LogicalPlan) -> Result<(LogicalPlan, Counts)> {
+    let mut counts = Counts::default();
+    let next = |counter: &mut usize| {
+        *counter += 1;
+        *counter - 1
+    };
+    let numbered = plan.transform_up(|node| {
+        let LogicalPlan::Extension(extension) = &node else { return Ok(Transformed::no(node)) };
+        if let Some(watermark) = as_node::<Watermark>(extension.node.as_ref()) {
+            return Ok(Transformed::yes(watermark.with_id(next(&mut counts.watermark_nodes))));
+        }
+        if let Some(aggregate) = as_node::<StatefulAggregate>(extension.node.as_ref()) {
+            return Ok(Transformed::yes(aggregate.with_id(next(&mut counts.operators))));
+        }
+        Ok(Transformed::no(node))
+    })?;
+    Ok((numbered.data, counts))
+}
+
+/// The shape of a numbered plan as far as watermarks are concerned.
+fn propagation_of(plan: &LogicalPlan) -> Result<Propagation> {
+    let inputs = plan.inputs().into_iter().map(propagation_of).collect::<Result<Vec<_>>>()?;
+    if let LogicalPlan::Extension(extension) = plan {
+        if as_node::<Watermark>(extension.node.as_ref()).is_some() {
+            return Ok(Propagation::Watermark(Box::new(Propagation::Plain(inputs))));
+        }
+        if let Some(aggregate) = as_node::<StatefulAggregate>(extension.node.as_ref()) {
+            return Ok(Propagation::Stateful { operator: aggregate.id()?, inputs, rule: OutputRule::SameAsInput });
+        }
+    }
+    Ok(Propagation::Plain(inputs))
+}

@@ -1,0 +1,132 @@
+//! Plans a query or an expression: Spark's text in, DataFusion's logical plan out, with Spark's names and types.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan, Projection};
+use datafusion::sql::parser::Statement as PlannedStatement;
+use datafusion::sql::sqlparser::ast::{ExprWithAlias, SelectItem, Statement};
+
+use super::catalog::Catalog;
+use super::names::Namer;
+use super::parse::{parse_query, parse_select_item};
+use super::resolve::{Resolver, quoted};
+use super::scope::{Columns, Names, Relation, Scope};
+use super::script::QueryText;
+use super::types::nearest_spark_type;
+use super::watermark::{MakeWatermark, place_watermarks};
+use crate::error::{Error, Result};
+use crate::functions::generator::expand_generators;
+use crate::functions::window_rewrite::rewrite_time_windows;
+
+/// Plans a query over the tables of a session. The state must come from [`crate::functions::session_builder`].
+///
+/// The plan's columns have Spark's names; their types are ones that Spark has. It is not analysed or optimized yet.
+/// `make_watermark` is called for every `WATERMARK` clause. Errors have Spark's classes and lines of the script.
+pub async fn plan_query(
+    state: &SessionState,
+    query: impl Into<QueryText>,
+    make_watermark: MakeWatermark<'_>,
+) -> Result<LogicalPlan> {
+    let QueryText { sql, line } = query.into();
+    // Line breaks before the text let every position in it be one of the script.
+    let sql = if line > 1 { Cow::Owned("\n".repeat(line as usize - 1) + &sql) } else { Cow::Borrowed(&sql) };
+    let mut query = parse_query(&sql)?;
+    let catalog = Catalog::load(state, &query).await?;
+    Resolver::new(&catalog).query(&mut query, None)?;
+    let statement = PlannedStatement::Statement(Box::new(Statement::Query(Box::new(query))));
+    let plan = state.statement_to_plan(statement).await.map_err(in_sparks_words)?;
+    let plan = place_watermarks(plan, make_watermark)?;
+    finish_plan(plan)
+}
+
+/// The rewrites after planning, for plans built without SQL too: generators, time windows, and types that Spark has.
+pub fn finish_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = expand_generators(plan)?;
+    let plan = rewrite_time_windows(plan)?;
+    with_spark_types(plan)
+}
+
+/// Plans one expression, with the alias after it if there is one (`sum(v) AS s`), over the columns of a schema.
+/// Without an alias it gets the name that Spark would give it. Calls of `window()` and `explode()` stay in it: they
+/// are rewritten when the plan they end up in goes through [`finish_plan`].
+pub fn plan_expr(state: &SessionState, sql: &str, schema: &DFSchema) -> Result<Expr> {
+    let catalog = Catalog::functions_of(state);
+    let mut resolver = Resolver::new(&catalog);
+    let scope = scope_of(schema);
+    let names = Names { scope: &scope, outer: None };
+    let (mut expr, alias) = match parse_select_item(sql)? {
+        SelectItem::UnnamedExpr(expr) => {
+            let name = Namer { is_relation: &|name| names.scope.has_relation(name) }.item(&expr);
+            (expr, Some(name))
+        }
+        SelectItem::ExprWithAlias { expr, alias } => (expr, Some(alias.value)),
+        other => {
+            return Err(Error::analysis(format!("{other} stands for several columns. Select them one by one.")));
+        }
+    };
+    resolver.expr(&mut expr, &names)?;
+    let alias = alias.map(|alias| quoted(&alias));
+    let planned =
+        state.create_logical_expr_from_sql_expr(ExprWithAlias { expr, alias }, schema).map_err(in_sparks_words)?;
+    Ok(match planned {
+        // `k AS k` is the column itself.
+        Expr::Alias(alias) if matches!(alias.expr.as_ref(), Expr::Column(c) if c.name == alias.name) => *alias.expr,
+        other => other,
+    })
+}
+
+fn scope_of(schema: &DFSchema) -> Scope {
+    let mut relations: Vec<Relation> = Vec::new();
+    for (qualifier, field) in schema.iter() {
+        let qualifier = qualifier.map(|q| q.table().to_owned());
+        match relations.iter_mut().find(|r| r.qualifier == qualifier) {
+            Some(relation) => relation.columns.names.push(field.name().clone()),
+            None => {
+                relations.push(Relation { qualifier, columns: Columns::known(vec![field.name().clone()]) });
+            }
+        }
+    }
+    Scope { relations, merged: Vec::new() }
+}
+
+/// Casts output columns whose type Spark does not have (unsigned integers, nanoseconds, string views).
+fn with_spark_types(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let schema = Arc::clone(plan.schema());
+    if schema.fields().iter().all(|f| nearest_spark_type(f.data_type()) == *f.data_type()) {
+        return Ok(plan);
+    }
+    let columns = schema.iter().map(|(relation, field)| {
+        let column = Expr::Column((relation, field).into());
+        let data_type = nearest_spark_type(field.data_type());
+        if data_type == *field.data_type() {
+            return column;
+        }
+        Expr::Cast(Cast::new(Box::new(column), data_type)).alias_qualified(relation.cloned(), field.name())
+    });
+    Ok(LogicalPlan::Projection(Projection::try_new(columns.collect(), Arc::new(plan))?))
+}
+
+/// DataFusion's planning errors under Spark's classes, as far as they can be told apart.
+fn in_sparks_words(error: DataFusionError) -> Error {
+    let own = Error::from(error);
+    let Error::DataFusion(inner) = &own else { return own };
+    let text = inner.strip_backtrace();
+    let (class, advice) = if text.contains("must appear in the GROUP BY clause") {
+        (
+            "MISSING_AGGREGATION",
+            "Add the column to GROUP BY, or use it inside an aggregate function such as any_value().",
+        )
+    } else if text.contains("Projections require unique expression names") || text.contains("duplicate") {
+        ("COLUMN_ALREADY_EXISTS", "Give the columns different names with AS.")
+    } else {
+        return own;
+    };
+    Error::analysis_class(class, format!("{}. {advice}", text.trim_end_matches('.')))
+}
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

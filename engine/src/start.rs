@@ -1,0 +1,277 @@
+//! Starting a query: everything is checked before anything is written; then the logs say where to begin.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::execution::{SessionState, TaskContext};
+use datafusion::physical_plan::displayable;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+
+use crate::checkpoint::Checkpoint;
+use crate::conf::{CHECKPOINT_LOCATION, Conf, SHUFFLE_PARTITIONS, WATERMARK_POLICY};
+use crate::error::{Error, Result};
+use crate::microbatch::driver::{Driver, Identity, Parts, RunSettings, StartPoint};
+use crate::microbatch::recover::{self, Start};
+use crate::microbatch::watermarks::WatermarkTracker;
+use crate::options::Options;
+use crate::plan::check::{CheckSettings, check_streaming};
+use crate::plan::physical::{PlannedQuery, analyse, plan_logical, streaming};
+use crate::query::{QuerySetup, StreamingQuery};
+use crate::session::Session;
+use crate::sink::{SinkContext, SinkProvider};
+use crate::source::{Source, SourceContext};
+use crate::state::{OperatorState, SnapshotPolicy, check_operators, record_operators};
+use crate::storage::Folder;
+use crate::writer::{DataStreamWriter, SinkChoice};
+
+/// A query that has only to be spawned.
+pub(crate) struct Ready {
+    pub(crate) driver: Driver,
+    setup: QuerySetup,
+}
+
+/// Starts the query as a task of the current tokio runtime.
+pub(crate) fn spawn(session: &Session, ready: Ready) -> StreamingQuery {
+    let (query, life) = StreamingQuery::new(ready.driver, ready.setup);
+    session.streams().add(query.clone());
+    #[expect(clippy::disallowed_methods, reason = "the one place where the engine spawns: the query's own task")]
+    tokio::spawn(life);
+    query
+}
+
+/// Everything up to the first trigger.
+pub(crate) async fn prepare(writer: DataStreamWriter) -> Result<Ready> {
+    let session = writer.frame.session().clone();
+    let state = session.inner.context.state();
+    let sink_provider = match &writer.sink {
+        SinkChoice::Format(format) => session.sink_provider(format)?,
+        SinkChoice::Provider(provider) => Arc::clone(provider),
+    };
+    let sink_options = check_writer(&writer, sink_provider.as_ref(), &session)?;
+    let analysed = analyse(writer.frame.plan().clone(), &state)?;
+    check_streaming(&analysed, writer.output_mode, &CheckSettings::from_conf(&session.conf())?)?;
+    let logical = plan_logical(analysed, &state, writer.output_mode, session.inner.parallelism)?;
+
+    let environment = &session.inner.environment;
+    let folder = checkpoint_folder(&writer, sink_provider.as_ref(), &session)?;
+    let checkpoint = Checkpoint::open(environment, folder).await?;
+    let (from, conf) = begin(&checkpoint, logical.occurrences_count(), session.conf()).await?;
+    if from.has_history() && !sink_provider.recovers(writer.output_mode) {
+        return Err(Error::analysis(format!(
+            "This query does not support recovering from checkpoint location. Delete {} to start over.",
+            checkpoint.folder().uri("offsets")
+        )));
+    }
+    let partitions = conf.positive(SHUFFLE_PARTITIONS)? as usize;
+    let plan = logical.plan_physical(&state, partitions, Arc::clone(&environment.clock)).await?;
+    let explained = displayable(plan.physical.as_ref()).indent(false).to_string();
+    let prepared = Prepared { writer, session, state, conf, sink_provider, sink_options };
+    let setup = prepared.setup(explained)?;
+    Ok(Ready { driver: prepared.driver(checkpoint, plan, from).await?, setup })
+}
+
+/// What a start has found out before it opens sources, state and sink.
+struct Prepared {
+    writer: DataStreamWriter,
+    session: Session,
+    state: SessionState,
+    conf: Conf,
+    sink_provider: Arc<dyn SinkProvider>,
+    sink_options: Options,
+}
+
+impl Prepared {
+    fn setup(&self, explained: String) -> Result<QuerySetup> {
+        Ok(QuerySetup {
+            clock: Arc::clone(&self.session.inner.environment.clock),
+            trigger: self.writer.trigger,
+            listeners: self.session.streams().listeners(),
+            reports_kept: self.conf.positive("spark.sql.streaming.numRecentProgressUpdates")? as usize,
+            explained,
+        })
+    }
+
+    async fn driver(self, checkpoint: Checkpoint, plan: PlannedQuery, from: StartPoint) -> Result<Driver> {
+        let environment = &self.session.inner.environment;
+        open_state(&checkpoint, &plan, &from).await?;
+        let sources = self.sources(&checkpoint, &plan).await?;
+        let sink = self
+            .sink_provider
+            .sink(SinkContext {
+                environment: environment.clone(),
+                schema: Arc::clone(&plan.schema),
+                output_mode: self.writer.output_mode,
+                options: self.sink_options.clone(),
+                partition_by: self.writer.partition_by.clone(),
+                query_name: self.writer.query_name.clone(),
+                next_batch_id: from.batch_id,
+            })
+            .await?;
+        if let (Some(table), Some(name)) = (sink.table(), &self.writer.query_name) {
+            self.session.register_table(name, table)?;
+        }
+        let policy = self.conf.get(WATERMARK_POLICY).unwrap_or_default().parse()?;
+        let tracker = WatermarkTracker::new(policy, plan.watermark_nodes.len(), from.watermark_ms);
+        let id = checkpoint.id().to_string();
+        // A run id that no other run of this checkpoint has: the same start in the same world has the same one.
+        let run = format!("run {} of {id} from batch {}", self.session.next_start(), from.batch_id);
+        let identity =
+            Identity { run_id: environment.entropy.uuid(&run).to_string(), id, name: self.writer.query_name.clone() };
+        let settings = RunSettings {
+            trigger: self.writer.trigger,
+            no_data_batches: self.conf.boolean("spark.sql.streaming.noDataMicroBatches.enabled")?,
+            min_batches_to_retain: self.conf.positive("spark.sql.streaming.minBatchesToRetain")?,
+        };
+        let parts = Parts {
+            environment: environment.clone(),
+            identity,
+            plan,
+            sources,
+            sink,
+            checkpoint,
+            logged_conf: self.conf.pinned(),
+            settings,
+            task_context: Arc::new(TaskContext::from(&self.state)),
+        };
+        Driver::open(parts, from, tracker).await
+    }
+
+    async fn sources(&self, checkpoint: &Checkpoint, plan: &PlannedQuery) -> Result<Vec<Arc<dyn Source>>> {
+        let mut sources = vec![];
+        for (index, relation) in plan.relations.iter().enumerate() {
+            let relation = streaming(relation)?;
+            let context = SourceContext {
+                environment: self.session.inner.environment.clone(),
+                folder: checkpoint.source_folder(index),
+                schema: Arc::clone(&relation.schema),
+            };
+            sources.push(relation.provider.stream(&relation.definition, context).await?);
+        }
+        Ok(sources)
+    }
+}
+
+/// Checks what the user asked of the sink; answers the options that are the sink's own.
+fn check_writer(writer: &DataStreamWriter, sink: &dyn SinkProvider, session: &Session) -> Result<Options> {
+    session.streams().check_name(writer.query_name.as_deref())?;
+    if !writer.frame.is_streaming() {
+        return Err(Error::analysis_class(
+            "WRITE_STREAM_NOT_ALLOWED",
+            "`writeStream` can be called only on streaming Dataset/DataFrame. Read with read_stream() (in SQL: FROM \
+             STREAM t), or collect() the static frame.",
+        ));
+    }
+    if !sink.supports(writer.output_mode) {
+        return Err(Error::analysis_class(
+            "STREAMING_OUTPUT_MODE.UNSUPPORTED_DATASOURCE",
+            format!(
+                "Invalid streaming output mode: {}. This output mode is not supported in Data Source {}. Choose \
+                 another mode or another sink.",
+                writer.output_mode,
+                sink.short_name()
+            ),
+        ));
+    }
+    if !writer.partition_by.is_empty() && !sink.supports_partition_by() {
+        return Err(Error::analysis(format!("'{}' does not support partitioning.", sink.short_name())));
+    }
+    let mut options = writer.options.clone();
+    options.take("checkpointLocation");
+    sink.check_options(&options)?;
+    Ok(options)
+}
+
+/// The checkpoint's folder: as the query says, as the session says, or in memory for sinks that need none.
+fn checkpoint_folder(writer: &DataStreamWriter, sink: &dyn SinkProvider, session: &Session) -> Result<Folder> {
+    let storage = &session.inner.environment.storage;
+    if let Some(location) = writer.options.get("checkpointLocation") {
+        if location.trim().is_empty() {
+            return Err(Error::analysis(
+                "Can not create a Path from an empty string: checkpointLocation is empty. Name a folder.",
+            ));
+        }
+        return storage.folder(location);
+    }
+    if let (Some(base), Some(name)) = (session.conf().get(CHECKPOINT_LOCATION), &writer.query_name) {
+        return Ok(storage.folder(base)?.child(name));
+    }
+    if sink.allows_temporary_checkpoint() {
+        // It ends with the query, so nothing is gained by making it durable.
+        return Ok(Folder {
+            store: Arc::new(InMemory::new()),
+            path: Path::from("checkpoint"),
+            uri_root: "memory://".into(),
+        });
+    }
+    Err(Error::analysis(
+        "checkpointLocation must be specified either through option(\"checkpointLocation\", ...) or \
+         SparkSession.conf.set(\"spark.sql.streaming.checkpointLocation\", ...). It is where the query remembers what \
+         it has done.",
+    ))
+}
+
+/// What the logs say, and the configuration under what they pin.
+async fn begin(checkpoint: &Checkpoint, occurrences: usize, conf: Conf) -> Result<(StartPoint, Conf)> {
+    let latest_id = checkpoint.offsets.latest();
+    let (mut latest, mut previous, mut before_previous) = (None, None, None);
+    if let Some(id) = latest_id {
+        latest = checkpoint.offsets.get(id).await?;
+        if id > 0 {
+            previous = checkpoint.offsets.get(id - 1).await?;
+        }
+        before_previous = previous.as_ref().map(|entry| entry.batch_watermark_ms);
+    }
+    let commit = match checkpoint.commits.latest() {
+        Some(id) => checkpoint.commits.get(id).await?.map(|entry| (id, entry)),
+        None => None,
+    };
+    let uri = checkpoint.folder().uri("");
+    let start = recover::start(recover::Found {
+        latest: latest_id.zip(latest.as_ref()),
+        previous: previous.as_ref(),
+        commit: commit.as_ref().map(|(id, entry)| (*id, entry)),
+        source_count: occurrences,
+        checkpoint: &uri,
+    })?;
+    let none = BTreeMap::new();
+    Ok(match start {
+        Start::Fresh => (StartPoint::fresh(occurrences), conf.with_pinned(&none)),
+        Start::Rerun { batch_id, start, promised, lost } => {
+            if let Some((first, last)) = lost {
+                tracing::warn!("batches {first} to {last} were promised but are not known to be done");
+            }
+            let conf = conf.with_pinned(&promised.conf);
+            let point = StartPoint {
+                batch_id,
+                start,
+                watermark_ms: promised.batch_watermark_ms,
+                previous_watermark_ms: before_previous.unwrap_or(0),
+                unfinished: Some((promised.offsets, promised.batch_timestamp_ms)),
+            };
+            (point, conf)
+        }
+        Start::Next { batch_id, start, watermark_ms, conf: logged } => {
+            let previous_watermark_ms = latest.map_or(0, |entry| entry.batch_watermark_ms);
+            let point = StartPoint { batch_id, start, watermark_ms, previous_watermark_ms, unfinished: None };
+            (point, conf.with_pinned(&logged))
+        }
+    })
+}
+
+/// Opens the state of every operator at the version that the next batch reads.
+async fn open_state(checkpoint: &Checkpoint, plan: &PlannedQuery, from: &StartPoint) -> Result<()> {
+    let folder = checkpoint.state_folder();
+    let specs: Vec<_> = plan.operators.iter().map(|operator| operator.spec.clone()).collect();
+    if from.batch_id == 0 {
+        record_operators(&folder, &specs).await?;
+    } else {
+        check_operators(&folder, &specs).await?;
+    }
+    for operator in &plan.operators {
+        let state = OperatorState::new(&folder, operator.spec.clone(), SnapshotPolicy::default())?;
+        state.begin(from.batch_id).await?;
+        operator.set_state(state)?;
+    }
+    Ok(())
+}
