@@ -106,7 +106,10 @@ impl Batch<'_> {
                 let rows = self.run_for_limit(input, *count)?;
                 Ok(self.cut(rows, *count))
             }
-            Plan::Offset { input, count } => Ok(self.run(input)?.split_off(*count as usize)),
+            Plan::Offset { input, count } => {
+                let mut rows = self.run(input)?;
+                Ok(rows.split_off(rows.len().min(*count as usize)))
+            }
             Plan::Aggregate { input, keys, calls, .. } => self.static_aggregate(input, keys, calls),
             Plan::Dedup { .. } => Err(Refusal::beyond("dropDuplicates of a static table")),
             Plan::Join { left, right, kind, condition, .. } => self.static_join(left, right, *kind, condition.as_ref()),
@@ -161,7 +164,7 @@ impl Batch<'_> {
         for row in &rows {
             // A NULL event time counts as the epoch (spec/02 section 2).
             let millis = row.values[index].event_time_us().unwrap_or(0).div_euclid(1000);
-            self.observed[node] = self.observed[node].max(Some(millis - delay_ms));
+            self.observed[node] = self.observed[node].max(Some(millis.saturating_sub(delay_ms)));
         }
         Ok(rows)
     }
@@ -220,6 +223,9 @@ impl Batch<'_> {
     ) -> Result<Vec<Row>, Refusal> {
         let ids = ids(input);
         let columns = input.columns();
+        if calls.iter().any(|(_, call)| call.distinct) {
+            return Err(Refusal::beyond("DISTINCT in an aggregate over a static table"));
+        }
         let mut groups: BTreeMap<Vec<Value>, Vec<Buffer>> = BTreeMap::new();
         let empty = || calls.iter().map(|(_, call)| Buffer::empty(call)).collect::<Vec<_>>();
         if keys.is_empty() {
@@ -352,11 +358,11 @@ fn sort_order(key: &SortKey, a: &Value, b: &Value) -> Ordering {
 /// All windows of an instant, the latest start first (spec/03 section 1). A NULL instant has none.
 pub fn windows(time: &Value, width_us: i64, slide_us: i64, start_us: i64) -> Vec<Value> {
     let Value::Timestamp(t) = *time else { return Vec::new() };
-    let count = (width_us + slide_us - 1) / slide_us;
-    let last_start = t - (t - start_us).rem_euclid(slide_us);
-    let starts = (0..count).map(|i| last_start - i * slide_us);
-    let holds = |start: &i64| *start <= t && t < start + width_us;
-    starts.filter(holds).map(|start| Value::window(start, start + width_us)).collect()
+    let count = width_us / slide_us + i64::from(width_us % slide_us != 0);
+    let last_start = t.saturating_sub(t.saturating_sub(start_us).rem_euclid(slide_us));
+    let starts = (0..count).map(|i| last_start.saturating_sub(i * slide_us));
+    let holds = |start: &i64| *start <= t && t < start.saturating_add(width_us);
+    starts.filter(holds).map(|start| Value::window(start, start.saturating_add(width_us))).collect()
 }
 
 /// `[time, time + gap)`; nothing if either is NULL, the gap is no interval or it is not above zero.

@@ -359,10 +359,12 @@ fn arithmetic(op: Arith, a: Value, b: Value, ty: &Type) -> Result<Value, Refusal
             let sign = if op == Arith::Minus { -1 } else { 1 };
             time::add_interval(us, sign * months, sign * micros).map(Value::Timestamp).ok_or_else(overflow)
         }
-        (Value::Timestamp(a), Value::Timestamp(b), _) => Ok(Value::Interval(0, a - b)),
+        (Value::Timestamp(a), Value::Timestamp(b), _) => {
+            a.checked_sub(b).map(|us| Value::Interval(0, us)).ok_or_else(overflow)
+        }
         (Value::Interval(am, au), Value::Interval(bm, bu), _) => Ok(match op {
-            Arith::Minus => Value::Interval(am - bm, au - bu),
-            _ => Value::Interval(am + bm, au + bu),
+            Arith::Minus => Value::Interval(am.saturating_sub(bm), au.saturating_sub(bu)),
+            _ => Value::Interval(am.saturating_add(bm), au.saturating_add(bu)),
         }),
         (Value::Int(a), Value::Int(b), Type::Int | Type::BigInt) => {
             let result = match op {

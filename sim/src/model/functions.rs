@@ -254,7 +254,7 @@ fn date_trunc(unit: &str, us: i64) -> Result<Value, Refusal> {
         "day" | "dd" => 86_400 * time::SECOND_US,
         _ => return Err(Refusal::beyond(format!("date_trunc('{unit}')"))),
     };
-    Ok(Value::Timestamp(us.div_euclid(unit_us) * unit_us))
+    Ok(Value::Timestamp(us.div_euclid(unit_us).saturating_mul(unit_us)))
 }
 
 fn time_function(name: &str, us: i64) -> Result<Value, Refusal> {
@@ -282,7 +282,7 @@ fn number_function(name: &str, values: &[Value]) -> Result<Value, Refusal> {
         ("positive", [value]) => value.clone(),
         ("abs", [Value::Double(d)]) => Value::Double(d.abs()),
         ("negative", [Value::Double(d)]) => Value::Double(-d),
-        ("negative", [Value::Interval(m, us)]) => Value::Interval(-m, -us),
+        ("negative", [Value::Interval(m, us)]) => Value::Interval(m.saturating_neg(), us.saturating_neg()),
         ("timestamp_seconds", [Value::Int(i)]) => {
             Value::Timestamp(i.checked_mul(time::SECOND_US).ok_or_else(overflow)?)
         }

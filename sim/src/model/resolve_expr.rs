@@ -30,14 +30,7 @@ impl Resolver<'_> {
                 expr
             }
             ast::Expr::Value(value) => literal(&value.value)?,
-            ast::Expr::TypedString(typed) => {
-                let text = typed.value.to_string();
-                let text = text.trim_matches('\'');
-                match (typed.data_type.to_string().to_uppercase().as_str(), time::parse_timestamp(text)) {
-                    ("TIMESTAMP", Some(us)) => Expr::Literal(Value::Timestamp(us), Type::Timestamp),
-                    _ => return Err(Refusal::beyond(format!("the literal {e}"))),
-                }
-            }
+            ast::Expr::TypedString(typed) => typed_literal(typed)?,
             ast::Expr::Interval(interval) => self.interval(interval)?,
             ast::Expr::UnaryOp { op, expr } => self.unary(*op, expr, scope)?,
             ast::Expr::BinaryOp { left, op, right } => {
@@ -283,6 +276,15 @@ fn literal(value: &ast::Value) -> Result<Expr, Refusal> {
         },
         other => return Err(Refusal::beyond(format!("the literal {other}"))),
     })
+}
+
+/// `TIMESTAMP '..'`.
+fn typed_literal(typed: &ast::TypedString) -> Result<Expr, Refusal> {
+    let text = typed.value.to_string();
+    match (typed.data_type.to_string().to_uppercase().as_str(), time::parse_timestamp(text.trim_matches('\''))) {
+        ("TIMESTAMP", Some(us)) => Ok(Expr::Literal(Value::Timestamp(us), Type::Timestamp)),
+        _ => Err(Refusal::beyond(format!("the literal {typed}"))),
+    }
 }
 
 fn negate(negated: bool, expr: Expr) -> Expr {

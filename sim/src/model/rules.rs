@@ -381,17 +381,7 @@ fn prune(plan: Plan, wanted: &Ids) -> Plan {
             let (left, right) = (trimmed(*left, &below), trimmed(*right, &below));
             Plan::Join { left: Box::new(left), right: Box::new(right), kind, condition, op }
         }
-        Plan::Union { inputs, columns } => {
-            let keep: Vec<bool> = columns.iter().map(|c| wanted.contains(&c.id)).collect();
-            let trim = |input: Plan| {
-                let kept: Vec<Column> =
-                    input.columns().into_iter().zip(&keep).filter(|(_, k)| **k).map(|(c, _)| c).collect();
-                let below = kept.iter().map(|c| c.id).collect();
-                select(prune(input, &below), kept)
-            };
-            let columns = columns.iter().zip(&keep).filter(|(_, k)| **k).map(|(c, _)| c.clone()).collect();
-            Plan::Union { inputs: inputs.into_iter().map(trim).collect(), columns }
-        }
+        Plan::Union { inputs, columns } => prune_union(inputs, columns, wanted),
         Plan::Sort { input, by } => {
             let wanted = with(by.iter().flat_map(|k| k.expr.columns()).collect());
             Plan::Sort { input: Box::new(prune(*input, &wanted)), by }
@@ -402,6 +392,19 @@ fn prune(plan: Plan, wanted: &Ids) -> Plan {
         Plan::Offset { input, count } => Plan::Offset { input: Box::new(prune(*input, wanted)), count },
         leaf @ (Plan::Stream { .. } | Plan::Table { .. }) => leaf,
     }
+}
+
+fn prune_union(inputs: Vec<Plan>, columns: Vec<Column>, wanted: &Ids) -> Plan {
+    let keep: Vec<bool> = columns.iter().map(|c| wanted.contains(&c.id)).collect();
+    let kept = |columns: Vec<Column>| -> Vec<Column> {
+        columns.into_iter().zip(&keep).filter(|(_, keep)| **keep).map(|(c, _)| c).collect()
+    };
+    let trim = |input: Plan| {
+        let kept = kept(input.columns());
+        let below = kept.iter().map(|c| c.id).collect();
+        select(prune(input, &below), kept)
+    };
+    Plan::Union { inputs: inputs.into_iter().map(trim).collect(), columns: kept(columns) }
 }
 
 /// Prunes an input and cuts its output to the wanted columns.

@@ -266,7 +266,7 @@ impl Batch<'_> {
         let columns = input.columns();
         let key_columns: Vec<Column> = columns.iter().filter(|c| keys.contains(&c.id)).cloned().collect();
         let time = event_time_column(&columns)?;
-        let delay_us = time.and_then(|t| t.delay_ms).unwrap_or(0) * 1000;
+        let delay_us = time.and_then(|t| t.delay_ms).unwrap_or(0).saturating_mul(1000);
         let time = time.map(|c| (c.id, index_of(&columns, c.id))).map(|(id, i)| i.map(|i| (id, i))).transpose()?;
         let key_time = time.and_then(|(id, _)| key_columns.iter().position(|c| c.id == id));
         let mut out = Vec::new();
@@ -283,7 +283,7 @@ impl Batch<'_> {
                 continue;
             }
             // A NULL event time is read as the epoch here too.
-            let expires = |i: usize| row.values[i].event_time_us().unwrap_or(0) + delay_us;
+            let expires = |i: usize| row.values[i].event_time_us().unwrap_or(0).saturating_add(delay_us);
             seen.insert(key, time.filter(|_| within).map(|(_, i)| expires(i)));
             out.push(row);
         }

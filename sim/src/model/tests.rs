@@ -136,3 +136,15 @@ fn a_watermark_clause_may_stand_behind_a_query_in_parentheses() {
     model.run_batch(&[vec![row(100, "a", 0)]], 0).expect("a batch");
     assert_eq!(model.watermark_ms(), 10_000);
 }
+
+#[test]
+fn the_ends_of_time_do_not_stop_the_model() {
+    let mut model = windows();
+    let rows = [i64::MIN, i64::MIN + 1, -1, 0, i64::MAX - 1, i64::MAX];
+    let rows = rows.iter().map(|us| vec![Value::Timestamp(*us), Value::Null, Value::Null]).collect();
+    model.run_batch(&[rows], 0).expect("a batch");
+    while model.no_data_batch_due().expect("no error") {
+        model.run_batch(&[Vec::new()], 0).expect("a batch");
+    }
+    assert!(model.ledger().expect("kept").balances());
+}

@@ -38,15 +38,18 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
     let mut date = date.splitn(3, '-');
     let mut number = || date.next()?.parse::<i64>().ok();
     let (year, month, day) = (number()?, number()?, number()?);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || year.abs() > 200_000 {
         return None;
     }
     let (clock, fraction) = clock.split_once('.').unwrap_or((clock, ""));
     let mut seconds = 0;
     let mut parts = 0;
     for part in clock.split(':') {
-        seconds = seconds * 60 + part.parse::<i64>().ok()?;
+        seconds = seconds * 60 + i64::from(part.parse::<u16>().ok()?);
         parts += 1;
+        if parts > 3 {
+            return None;
+        }
     }
     for _ in parts..3 {
         seconds *= 60;
@@ -70,12 +73,16 @@ pub fn add_interval(us: i64, months: i64, micros: i64) -> Option<i64> {
         return us.checked_add(micros);
     }
     let (year, month, day) = civil_from_days(us.div_euclid(DAY_US));
-    let month0 = year * 12 + month - 1 + months;
+    let month0 = (year * 12 + month - 1).checked_add(months)?;
     let (year, month) = (month0.div_euclid(12), month0.rem_euclid(12) + 1);
+    if year.abs() > 300_000 {
+        // Beyond the range of a timestamp.
+        return None;
+    }
     let next = if month == 12 { days_from_civil(year + 1, 1, 1) } else { days_from_civil(year, month + 1, 1) };
     let first = days_from_civil(year, month, 1);
     let day = day.min(next - first);
-    ((first + day - 1) * DAY_US + us.rem_euclid(DAY_US)).checked_add(micros)
+    (first + day - 1).checked_mul(DAY_US)?.checked_add(us.rem_euclid(DAY_US))?.checked_add(micros)
 }
 
 /// Reads an interval text such as `10 seconds`, `interval 1 hour 30 minutes`, `-5 seconds`, `1.5 seconds`:
@@ -90,8 +97,8 @@ pub fn parse_interval(text: &str) -> Option<(i64, i64)> {
     let (mut months, mut micros) = (0, 0);
     for pair in words.chunks(2) {
         let (m, us) = interval_of(pair[0], pair[1])?;
-        months += m;
-        micros += us;
+        months = i64::checked_add(months, m)?;
+        micros = i64::checked_add(micros, us)?;
     }
     Some((months, micros))
 }
@@ -100,7 +107,7 @@ pub fn parse_interval(text: &str) -> Option<(i64, i64)> {
 pub fn interval_of(number: &str, unit: &str) -> Option<(i64, i64)> {
     let unit = unit.to_ascii_lowercase();
     let unit_us = match unit.strip_suffix('s').unwrap_or(&unit) {
-        "year" => return Some((number.parse::<i64>().ok()? * 12, 0)),
+        "year" => return Some((number.parse::<i64>().ok()?.checked_mul(12)?, 0)),
         "month" => return Some((number.parse::<i64>().ok()?, 0)),
         "week" => 7 * DAY_US,
         "day" => DAY_US,
@@ -131,5 +138,5 @@ fn fraction_us(number: &str) -> Option<i64> {
 
 /// The delay of a watermark in milliseconds: months count 31 days, the rest is truncated (spec/02 section 1).
 pub fn delay_ms(months: i64, micros: i64) -> i64 {
-    months * 31 * (DAY_US / 1000) + micros / 1000
+    months.saturating_mul(31 * (DAY_US / 1000)).saturating_add(micros / 1000)
 }

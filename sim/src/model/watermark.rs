@@ -223,7 +223,9 @@ fn lower_bound(smaller: &Expr, larger: &Expr, this: &[Column], other: &[Column])
 fn linear(e: &Expr, sign: i64, terms: &mut Vec<(ColumnId, i64)>, constant_us: &mut i64) -> Option<()> {
     match e {
         Expr::Column(id, Type::Timestamp) => terms.push((*id, sign)),
-        Expr::Literal(Value::Interval(0, us), _) | Expr::Literal(Value::Timestamp(us), _) => *constant_us += sign * us,
+        Expr::Literal(Value::Interval(0, us), _) | Expr::Literal(Value::Timestamp(us), _) => {
+            *constant_us = constant_us.saturating_add(us.saturating_mul(sign))
+        }
         Expr::Arith(Arith::Plus, a, b, _) => {
             linear(a, sign, terms, constant_us)?;
             linear(b, sign, terms, constant_us)?;
