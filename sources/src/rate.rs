@@ -205,11 +205,11 @@ impl Source for Rate {
         if first >= past {
             return Ok(Vec::new());
         }
-        let ms_per_value = ((to - from) * 1000) as f64 / (past - first) as f64;
-        let from_ms = self.created_ms + from * 1000;
+        let ms_per_value = (to - from) as f64 * 1000.0 / (past - first) as f64;
+        let from_ms = self.created_ms.saturating_add(from.saturating_mul(1000));
         ramp_splits(first, past, self.settings.partitions_count, projection, move |value| {
             // Java's Math.round: halves go up.
-            (from_ms + ((value - first) as f64 * ms_per_value + 0.5).floor() as i64) * 1000
+            from_ms.saturating_add(((value - first) as f64 * ms_per_value + 0.5).floor() as i64).saturating_mul(1000)
         })
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Listing {
     selection: Selection,
     /// As the user wrote it.
     text: String,
+    /// The part of the text that is a pattern.
+    pattern: String,
 }
 
 /// What a path means: a folder or a file.
@@ -46,8 +48,10 @@ enum Root {
 
 impl Listing {
     pub(crate) fn new(storage: &dyn Storage, path: &str, selection: Selection) -> Result<Self> {
-        let (base, levels) = if is_glob(path) { split_pattern(path)? } else { (path, Vec::new()) };
-        Ok(Self { base: storage.folder(base)?, levels, selection, text: path.to_string() })
+        let (base, pattern) = if is_glob(path) { split_pattern(path) } else { (path, "") };
+        let levels = pattern.split('/').filter(|part| !part.is_empty()).map(Glob::new).collect::<Result<_>>()?;
+        let (base, text, pattern) = (storage.folder(base)?, path.to_string(), pattern.to_string());
+        Ok(Self { base, levels, selection, text, pattern })
     }
 
     pub(crate) fn is_pattern(&self) -> bool {
@@ -56,7 +60,8 @@ impl Listing {
 
     /// The path as Spark shows it in progress reports: `file:/data/in`.
     pub(crate) fn shown(&self) -> String {
-        if self.is_pattern() { self.text.clone() } else { self.base.uri("").replacen(":///", ":/", 1) }
+        let base = self.base.uri("").replacen(":///", ":/", 1);
+        if self.is_pattern() { format!("{}/{}", base.trim_end_matches('/'), self.pattern) } else { base }
     }
 
     /// The folder, where the path is one.
@@ -248,8 +253,8 @@ fn discover(folder: Folder, depth: usize, discovered: &mut Discovered) -> BoxFut
     })
 }
 
-/// The folder before the first name that is a pattern, and the patterns from there on.
-fn split_pattern(path: &str) -> Result<(&str, Vec<Glob>)> {
+/// The folder before the first name that is a pattern, and the rest of the path.
+fn split_pattern(path: &str) -> (&str, &str) {
     let mut start = 0;
     for part in path.split_inclusive('/') {
         if is_glob(part) {
@@ -263,6 +268,5 @@ fn split_pattern(path: &str) -> Result<(&str, Vec<Glob>)> {
         "/" => "/",
         base => base.trim_end_matches('/'),
     };
-    let levels = pattern.split('/').filter(|part| !part.is_empty()).map(Glob::new).collect::<Result<_>>()?;
-    Ok((base, levels))
+    (base, pattern)
 }

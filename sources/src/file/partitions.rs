@@ -50,11 +50,10 @@ impl Discovered {
         Ok(())
     }
 
-    /// The columns with their types: what the user says, otherwise what all values fit.
-    pub(crate) fn fields(self, user_type: impl Fn(&str) -> Option<DataType>) -> Vec<FieldRef> {
+    /// The columns with their types: as the user declared them, otherwise what all values fit.
+    pub(crate) fn fields(self, declared: impl Fn(&str) -> Option<FieldRef>) -> Vec<FieldRef> {
         let field = |(name, values): (String, BTreeSet<String>)| {
-            let data_type = user_type(&name).unwrap_or_else(|| common_type(&values));
-            Arc::new(Field::new(name, data_type, true))
+            declared(&name).unwrap_or_else(|| Arc::new(Field::new(name, common_type(&values), true)))
         };
         self.columns.into_iter().map(field).collect()
     }
@@ -72,6 +71,12 @@ fn common_type(values: &BTreeSet<String>) -> DataType {
         (DataType::Int32, DataType::Int64) | (DataType::Int64, DataType::Int32) => DataType::Int64,
         (DataType::Int32 | DataType::Int64, DataType::Float64)
         | (DataType::Float64, DataType::Int32 | DataType::Int64) => DataType::Float64,
+        (DataType::Decimal128(p, 0), DataType::Decimal128(q, 0)) => DataType::Decimal128(*p.max(q), 0),
+        (DataType::Decimal128(p, 0), DataType::Int32 | DataType::Int64)
+        | (DataType::Int32 | DataType::Int64, DataType::Decimal128(p, 0)) => DataType::Decimal128((*p).max(20), 0),
+        (DataType::Decimal128(..), DataType::Float64) | (DataType::Float64, DataType::Decimal128(..)) => {
+            DataType::Float64
+        }
         (DataType::Date32, DataType::Timestamp(..)) => other,
         (DataType::Timestamp(..), DataType::Date32) => one,
         _ => DataType::Utf8,
@@ -86,6 +91,10 @@ fn type_of(value: &str) -> DataType {
     }
     if is_number && value.parse::<i64>().is_ok() {
         return DataType::Int64;
+    }
+    let digits = value.trim_start_matches(['+', '-']);
+    if (1..=38).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return DataType::Decimal128(digits.len() as u8, 0);
     }
     if is_number && value.parse::<f64>().is_ok() {
         return DataType::Float64;
@@ -158,6 +167,7 @@ mod tests {
             (vec!["1", "2"], DataType::Int32),
             (vec!["1", "3000000000"], DataType::Int64),
             (vec!["1", "2.5"], DataType::Float64),
+            (vec!["1", "99999999999999999999"], DataType::Decimal128(20, 0)),
             (vec!["1", "x"], DataType::Utf8),
             (vec!["2024-03-01", "2024-03-02"], DataType::Date32),
             (vec!["2024-03-01", "2024-03-02 10:00:00"], timestamp_type()),

@@ -56,7 +56,7 @@ impl FileProvider {
         };
         let partitions = listing.partitions().await?.fields(|name| {
             let own = user.fields().iter().find(|field| field.name().eq_ignore_ascii_case(name));
-            own.map(|field| nullable(field).data_type().clone())
+            own.map(nullable)
         });
         let is_partition =
             |field: &FieldRef| partitions.iter().any(|own| own.name().eq_ignore_ascii_case(field.name()));
@@ -117,11 +117,7 @@ impl SourceProvider for FileProvider {
         let path = path(&definition.options)?;
         let listing = Listing::new(context.environment.storage.as_ref(), path, selection)?;
         let mut scan = self.scan(definition, &listing, None).await?;
-        if scan.schema() != context.schema {
-            // Folders came or went since the stream was defined. Its columns stay.
-            scan.data = Arc::clone(&context.schema);
-            scan.partitions = Vec::new();
-        }
+        scan.settle(&context.schema, definition.schema.as_ref());
         Ok(Arc::new(FileSource::open(path, listing, scan, options, context).await?))
     }
 

@@ -55,6 +55,21 @@ impl FileScan {
         Arc::new(Schema::new(fields))
     }
 
+    /// Takes over the columns that the stream was defined with: folders may have come or gone since.
+    ///
+    /// Its partition columns are the last ones that are partition columns now or that the user did not declare.
+    pub(crate) fn settle(&mut self, defined: &SchemaRef, declared: Option<&SchemaRef>) {
+        let is_named = |name: &str, fields: &[FieldRef]| fields.iter().any(|own| own.name().eq_ignore_ascii_case(name));
+        let is_partition = |field: &&FieldRef| {
+            let is_declared = declared.is_none_or(|schema| is_named(field.name(), schema.fields()));
+            is_named(field.name(), &self.partitions) || !is_declared
+        };
+        let count = defined.fields().iter().rev().take_while(is_partition).count();
+        let (data, partitions) = defined.fields().split_at(defined.fields().len() - count);
+        self.data = Arc::new(Schema::new(data.to_vec()));
+        self.partitions = partitions.to_vec();
+    }
+
     pub(crate) fn partition_names(&self) -> Vec<String> {
         self.partitions.iter().map(|field| field.name().clone()).collect()
     }

@@ -318,6 +318,29 @@ async fn partition_folders_are_columns() {
 }
 
 #[tokio::test]
+async fn folders_that_come_between_definition_and_start_change_no_column() {
+    let world = World::new();
+    world.write("in/K=1/a.json", "{\"v\":1}\n", 1);
+    for (declared, expected) in [("v INT, k STRING", "v INT, k STRING"), ("v INT", "v INT, K INT")] {
+        let provider = FileProvider::new(FileFormat::Json);
+        let definition = world.definition(Some(declared), &[]);
+        let schema = provider.stream_schema(&definition, &world.environment).await.unwrap();
+        assert_eq!(schema.fields(), parse_ddl_schema(expected).unwrap().fields());
+        // The new value alone would make the column wider.
+        world.write("in/K=3000000000/b.json", "", 2);
+        let folder = world.environment.storage.folder(world.path(declared).to_str().unwrap()).unwrap();
+        let context = SourceContext { environment: world.environment.clone(), folder, schema: Arc::clone(&schema) };
+        let source = provider.stream(&definition, context).await.unwrap();
+        assert_eq!(source.schema(), schema);
+        fs::remove_dir_all(world.path("in/K=3000000000")).unwrap();
+        let end = source.latest_offset(None, ReadLimit::Default).await.unwrap().unwrap();
+        let found = shown(&collect(&*source, None, &end, None).await.unwrap());
+        assert_eq!(found[0]["v"], 1);
+        assert!(!found[0].as_object().unwrap().values().any(serde_json::Value::is_null), "{found:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_sink_s_log_is_the_truth() {
     let world = World::new();
     world.write("in/part-0", "1", 1);

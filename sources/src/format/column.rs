@@ -160,17 +160,6 @@ impl Column {
         self.valid.len()
     }
 
-    /// About how many bytes the values of variable length take.
-    pub(crate) fn variable_bytes(&self) -> usize {
-        match &self.values {
-            Values::Bytes { bytes, .. } => bytes.len(),
-            Values::Struct { children, .. } => children.iter().map(Self::variable_bytes).sum(),
-            Values::List { item, .. } => item.variable_bytes() + item.len() * 8,
-            Values::Map { key, value, .. } => key.variable_bytes() + value.variable_bytes() + value.len() * 8,
-            _ => 0,
-        }
-    }
-
     /// Marks the value that was just pushed into `values` as one that is there.
     #[inline]
     pub(crate) fn pushed(&mut self) {

@@ -18,8 +18,10 @@ use crate::format::{LineDecoder, Place};
 
 /// How much is read beyond a piece, to find the end of its last line.
 const TAIL_BYTES: u64 = 64 << 10;
-/// How much of a compressed file is read at a time, and of a line that does not want to end.
+/// How much is read at a time when a line does not want to end.
 const STEP_BYTES: u64 = 4 << 20;
+/// How much of a compressed file is read at a time; it may become a thousand times as much.
+const COMPRESSED_STEP_BYTES: u64 = 256 << 10;
 
 /// A file to be read.
 #[derive(Clone, Debug)]
@@ -230,8 +232,11 @@ impl LineReader {
         let is_first = self.loaded_to == self.buffer_starts && self.buffer.is_empty();
         let step = if self.inflater.is_none() && is_first && self.end != u64::MAX {
             (self.end - self.loaded_to).saturating_add(TAIL_BYTES)
+        } else if self.inflater.is_some() {
+            COMPRESSED_STEP_BYTES
         } else {
-            STEP_BYTES
+            // A long line is copied at each step: steps that grow with it keep that linear.
+            STEP_BYTES.max((self.buffer.len() - self.at) as u64)
         };
         let to = self.loaded_to.saturating_add(step).min(self.file.size);
         let mut bytes = self.file.range(self.loaded_to..to).await?;

@@ -262,7 +262,7 @@ fn is_lossless(source: &DataType, target: &DataType) -> bool {
         (Decimal128(p, s), Decimal128(q, t)) => {
             t >= s && i16::from(*q) - i16::from(*t) >= i16::from(*p) - i16::from(*s)
         }
-        (Date32, Timestamp(_, None)) => true,
+        (Date32, Timestamp(_, None) | Int32) | (Int32, Date32) => true,
         // A moment is never read as a clock on the wall; the other way round is fine.
         (Timestamp(_, Some(_)), Timestamp(_, None)) => false,
         (Timestamp(..), Timestamp(TimeUnit::Microsecond, _)) => true,

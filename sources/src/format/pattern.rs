@@ -253,14 +253,19 @@ fn read<'a>(items: &[Item], mut text: &'a str, parts: &mut Parts) -> Option<&'a 
                 }
             }
             Item::ZoneName(short_names) => {
-                let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || "/_+-:~.".contains(c)));
-                let (name, rest) = text.split_at(end.unwrap_or(text.len()));
+                let (name, rest) = zone_name(text);
                 parts.zone = Some(Zone::parse(name, *short_names)?);
                 rest
             }
         };
     }
     Some(text)
+}
+
+/// The longest start of the text that could name a zone, and the rest.
+fn zone_name(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || "/_+-:~.".contains(c)));
+    text.split_at(end.unwrap_or(text.len()))
 }
 
 fn leading_digits(text: &str, most: usize) -> usize {

@@ -11,8 +11,10 @@ use crate::format::Place;
 use crate::format::column::{Column, is_text};
 use crate::format::options::{Mode, TextOptions};
 
-/// Text columns end a batch early at this size, far from the 2 GiB at which offsets would overflow.
-const MAX_VARIABLE_BYTES: usize = 64 << 20;
+/// A batch ends early when the records in it had so many bytes, far from the 2 GiB at which offsets would overflow.
+const MAX_BATCH_BYTES: usize = 64 << 20;
+/// The longest record, and the most that the texts of one record's bad rows may take together.
+const MAX_RECORD_BYTES: usize = 512 << 20;
 
 /// Columns in the order of the schema, of which one may be the column for corrupt records.
 #[derive(Debug)]
@@ -24,9 +26,8 @@ pub(crate) struct Rows {
     /// The column for corrupt records and its place in the schema.
     corrupt: Option<(usize, Column)>,
     rows_count: usize,
-    /// Counted up roughly, so that not every row has to ask every column.
-    bytes_since_look: usize,
-    is_large: bool,
+    /// Bytes of the records that the rows came from.
+    record_bytes: usize,
 }
 
 /// A record that does not fit.
@@ -50,7 +51,7 @@ impl Rows {
             }
         }
         let mode = options.mode;
-        Ok(Self { schema, mode, data, corrupt, rows_count: 0, bytes_since_look: 0, is_large: false })
+        Ok(Self { schema, mode, data, corrupt, rows_count: 0, record_bytes: 0 })
     }
 
     /// The names of the columns that come from the data.
@@ -79,11 +80,13 @@ impl Rows {
         if let Some((_, column)) = &mut self.corrupt {
             column.append_null();
         }
-        self.bytes_since_look += 1;
-        if self.bytes_since_look >= 256 {
-            self.bytes_since_look = 0;
-            self.is_large = self.data.iter().any(|column| column.variable_bytes() > MAX_VARIABLE_BYTES);
-        }
+    }
+
+    /// A record of so many bytes is about to become rows.
+    #[inline]
+    pub(crate) fn take_record(&mut self, bytes_count: usize, place: &Place) -> Result<()> {
+        self.record_bytes += bytes_count;
+        if bytes_count > MAX_RECORD_BYTES { Err(too_large(bytes_count, place)) } else { Ok(()) }
     }
 
     /// Takes back all rows from this one on.
@@ -108,19 +111,23 @@ impl Rows {
                 }
                 if let Some((_, column)) = &mut self.corrupt {
                     column.truncate(from);
+                    // Each of the record's rows gets all of its text.
+                    let text_bytes = record.text.len().saturating_mul(self.rows_count - from);
+                    if text_bytes > MAX_RECORD_BYTES {
+                        return Err(too_large(text_bytes, record.place));
+                    }
+                    self.record_bytes += text_bytes;
                     for _ in from..self.rows_count {
                         column.append_bytes(record.text.as_bytes());
                     }
                 }
-                self.is_large = self.is_large
-                    || self.corrupt.as_ref().is_some_and(|(_, column)| column.variable_bytes() > MAX_VARIABLE_BYTES);
             }
         }
         Ok(())
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.rows_count >= BATCH_ROWS || self.is_large
+        self.rows_count >= BATCH_ROWS || self.record_bytes >= MAX_BATCH_BYTES
     }
 
     /// The rows so far; afterwards there are none.
@@ -131,8 +138,18 @@ impl Rows {
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows_count));
         self.rows_count = 0;
-        self.is_large = false;
+        self.record_bytes = 0;
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?)
+    }
+}
+
+fn too_large(bytes_count: usize, place: &Place) -> Error {
+    Error::Data {
+        class: None,
+        message: format!(
+            "A record takes {bytes_count} bytes, more than the {MAX_RECORD_BYTES} that are possible ({place}). Is the \
+             option lineSep right? Write shorter records."
+        ),
     }
 }
 

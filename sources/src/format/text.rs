@@ -21,7 +21,8 @@ impl TextDecoder {
 }
 
 impl LineDecoder for TextDecoder {
-    fn line(&mut self, line: &[u8], _: &Place) -> Result<()> {
+    fn line(&mut self, line: &[u8], place: &Place) -> Result<()> {
+        self.rows.take_record(line.len(), place)?;
         for column in self.rows.columns() {
             match std::str::from_utf8(line) {
                 Ok(text) => column.append_bytes(text.as_bytes()),

@@ -36,7 +36,10 @@ impl TimeFormats {
     /// Microseconds since 1970 UTC.
     pub(crate) fn timestamp(&self, text: &str) -> Option<i64> {
         match &self.timestamp {
-            None => plain_timestamp(text.as_bytes()).or_else(|| timestamp(text, &self.zone)),
+            None => {
+                let is_utc = matches!(self.zone, Zone::Utc);
+                plain_timestamp(text.as_bytes(), is_utc).or_else(|| timestamp(text, &self.zone))
+            }
             Some(pattern) => {
                 let (local, zone) = pattern.parse(text)?;
                 zone.as_ref().unwrap_or(&self.zone).to_utc_us(local)
@@ -64,10 +67,10 @@ impl TimeFormats {
     }
 }
 
-/// `yyyy-MM-dd[T ]HH:mm:ss[.f{1,9}][Z]` and the same with `+hh:mm`: nearly every timestamp there is. `None` means only
-/// that the long way must be taken.
+/// `yyyy-MM-dd[T ]HH:mm:ss[.f*]` with `Z`, `+hh:mm` or (when the reader's zone is UTC) nothing after it: nearly every
+/// timestamp there is. `None` means only that the long way must be taken.
 #[inline]
-fn plain_timestamp(text: &[u8]) -> Option<i64> {
+fn plain_timestamp(text: &[u8], is_utc: bool) -> Option<i64> {
     let two = |at: usize| -> Option<i64> {
         let (tens, ones) = (text[at].wrapping_sub(b'0'), text[at + 1].wrapping_sub(b'0'));
         (tens < 10 && ones < 10).then(|| i64::from(tens * 10 + ones))
@@ -106,6 +109,7 @@ fn plain_timestamp(text: &[u8]) -> Option<i64> {
     }
     let offset_minutes = match text.get(at..)? {
         b"Z" => 0,
+        b"" if is_utc => 0,
         [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
             let (hours, minutes) = (two(at + 1)?, two(at + 4)?);
             if hours > 17 || minutes > 59 {
@@ -113,7 +117,6 @@ fn plain_timestamp(text: &[u8]) -> Option<i64> {
             }
             if *sign == b'-' { -(hours * 60 + minutes) } else { hours * 60 + minutes }
         }
-        // No zone: the reader's zone decides, on the long way.
         _ => return None,
     };
     // Days since 1970 of a civil date: years begin in March, so that the leap day is the last of a year.
@@ -380,9 +383,11 @@ mod tests {
         for year in [1, 1600, 1899, 1900, 1970, 1999, 2000, 2023, 2024, 2100, 9999] {
             for month in 0..=13 {
                 for day in [0, 1, 28, 29, 30, 31, 32] {
-                    for rest in ["T00:00:00Z", " 23:59:59.1Z", "T12:30:45.1234567+05:30", "T12:00:00-17:59"] {
+                    for rest in
+                        ["T00:00:00Z", " 23:59:59.1Z", "T12:30:45.1234567+05:30", "T12:00:00-17:59", " 01:02:03.5"]
+                    {
                         let text = format!("{year:04}-{month:02}-{day:02}{rest}");
-                        assert_eq!(plain_timestamp(text.as_bytes()), timestamp(&text, &Zone::Utc), "{text}");
+                        assert_eq!(plain_timestamp(text.as_bytes(), true), timestamp(&text, &Zone::Utc), "{text}");
                     }
                 }
             }
@@ -392,7 +397,7 @@ mod tests {
     #[test]
     fn what_the_short_way_does_not_know_it_leaves() {
         for text in ["2024-03-01T12:00:00", "2024-03-01T12:00:00+18:00", "2024-03-01T12:00:00 Z", "", "x"] {
-            assert_eq!(plain_timestamp(text.as_bytes()), None, "{text}");
+            assert_eq!(plain_timestamp(text.as_bytes(), false), None, "{text}");
         }
     }
 }

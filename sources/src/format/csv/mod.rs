@@ -280,6 +280,7 @@ impl LineDecoder for CsvDecoder {
         if line.iter().all(|byte| *byte <= b' ') {
             return Ok(());
         }
+        self.rows.take_record(line.len(), place)?;
         let line = String::from_utf8_lossy(line);
         if self.options.dialect.comment.is_some_and(|comment| line.starts_with(comment)) {
             return Ok(());

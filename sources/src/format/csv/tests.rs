@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use wavetank_engine::sql::types::parse_ddl_schema;
 
 use super::*;
 use crate::format::facts::{Fact, decode, differences, shown};
+use crate::format::json::tests::damaged;
 
 fn rows(fact: &Fact, mode: &str, columns: Option<&[usize]>) -> Result<Vec<serde_json::Value>> {
     let options = Arc::new(CsvOptions::new(&fact.options(mode))?);
@@ -71,4 +74,25 @@ fn counting_rows_reads_no_token() {
     let mut decoder = CsvDecoder::new(none, &all, Arc::clone(&options)).unwrap();
     let batches = decode(&mut decoder, "1,2\nx\n\n1,2,3\n", &options.text).unwrap();
     assert_eq!((batches.len(), batches[0].num_rows()), (1, 3));
+}
+
+#[test]
+fn damaged_lines_panic_nowhere() {
+    let facts: Vec<Fact> = serde_json::from_str(include_str!("../facts/csv.json")).unwrap();
+    let place = Place { file: "f".into(), line: None, byte: 0 };
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    for fact in &facts {
+        let (Ok(options), Ok(all)) = (CsvOptions::new(&fact.options("PERMISSIVE")), parse_ddl_schema(&fact.schema))
+        else {
+            continue;
+        };
+        let Ok(mut decoder) = CsvDecoder::new(Arc::clone(&all), &all, Arc::new(options)) else { continue };
+        let lines: Vec<&str> = fact.content.lines().filter(|line| !line.is_empty()).collect();
+        for _ in 0..200 {
+            let line = damaged(lines[random.random_range(0..lines.len())], &mut random);
+            // Two of the cases fail on purpose (too long a value, another header).
+            let _ = decoder.line(line.as_bytes(), &place);
+            decoder.finish().unwrap();
+        }
+    }
 }

@@ -20,7 +20,7 @@ mod swift;
 mod token;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use fit::Rules;
 use swift::Swift;
@@ -97,6 +97,7 @@ impl LineDecoder for JsonDecoder {
         if swift.is_blank() {
             return Ok(());
         }
+        self.rows.take_record(line.len(), place)?;
         let row = self.rows.len();
         let columns: &mut [Column] = self.rows.columns();
         if swift.object(&mut self.names, columns, row).is_some() {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use wavetank_engine::options::Options;
 use wavetank_engine::sql::types::parse_ddl_schema;
 
@@ -118,4 +120,50 @@ fn every_cut_of_a_record_is_a_bad_record_and_no_panic() {
         let batches = decode(&mut decoder, &record[..cut], &options).unwrap();
         assert_eq!(shown(&batches)[0]["_corrupt_record"], record[..cut]);
     }
+}
+
+#[test]
+fn damaged_records_panic_nowhere_and_both_ways_agree() {
+    let facts: Vec<Fact> = serde_json::from_str(include_str!("../facts/json.json")).unwrap();
+    let place = Place { file: "f".into(), line: None, byte: 0 };
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    for fact in &facts {
+        let Ok((mut both, options)) = decoder(&fact.schema, &fact.options("PERMISSIVE")) else { continue };
+        let (mut careful, _) = decoder(&fact.schema, &fact.options("PERMISSIVE")).unwrap();
+        let lines: Vec<&str> = fact.content.lines().filter(|line| !line.is_empty() && line.len() < 400).collect();
+        for _ in 0..200 {
+            let Some(line) = lines.get(random.random_range(0..lines.len().max(1))) else { continue };
+            let damaged = damaged(line, &mut random);
+            let mut swift = Swift::new(&damaged, &options.times);
+            if !swift.is_blank() && swift.object(&mut both.names, both.rows.columns(), 0).is_some() {
+                both.rows.close_row();
+                careful.careful(&damaged, &place).unwrap();
+                assert_eq!(both.finish().unwrap(), careful.finish().unwrap(), "{damaged}");
+            }
+            both.rows.truncate(0);
+            both.line(damaged.as_bytes(), &place).unwrap();
+            both.finish().unwrap();
+        }
+    }
+}
+
+/// The text with some bytes replaced, removed or doubled.
+pub(crate) fn damaged(text: &str, random: &mut ChaCha8Rng) -> String {
+    const SPECIAL: &[u8] = b"\"\\{}[]:,0-.eEnt '\t";
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..random.random_range(1..4) {
+        if bytes.is_empty() {
+            break;
+        }
+        let at = random.random_range(0..bytes.len());
+        match random.random_range(0..4) {
+            0 => bytes[at] = random.random(),
+            1 => bytes[at] = SPECIAL[random.random_range(0..SPECIAL.len())],
+            2 => {
+                bytes.remove(at);
+            }
+            _ => bytes.insert(at, bytes[random.random_range(0..bytes.len())]),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
