@@ -168,6 +168,18 @@ impl DataFrame {
         self.then(LogicalPlanBuilder::distinct)
     }
 
+    /// Each row once, judged by these columns (none: all of them).
+    pub fn drop_duplicates(&self, columns: &[&str]) -> Result<Self> {
+        let _ = columns;
+        Err(Error::analysis_class(crate::plan::incremental::NOT_YET, "dropDuplicates is not supported yet."))
+    }
+
+    /// Each row once within the watermark's delay, judged by these columns (none: all of them).
+    pub fn drop_duplicates_within_watermark(&self, columns: &[&str]) -> Result<Self> {
+        let _ = columns;
+        Err(Error::analysis_class(crate::plan::incremental::NOT_YET, "dropDuplicatesWithinWatermark is not supported yet."))
+    }
+
     /// Rows of both frames that belong together.
     pub fn join(&self, right: &DataFrame, join_type: JoinType, on: Expr) -> Result<Self> {
         self.then(|plan| plan.join_on(right.plan.clone(), join_type, [on]))

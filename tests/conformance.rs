@@ -1,0 +1,93 @@
+//! Queries with the answers that real Spark 4.3.0 gave: one test a case (`tests/conformance/FORMAT.md`).
+//!
+//! Every case runs through the whole engine: its input batches are JSON files read by the file source one a trigger,
+//! its result goes to a sink, its restarts are restarts on the same checkpoint. `WAVETANK_CONFORMANCE=DIR` runs the
+//! cases of another folder.
+//!
+//! A case of a kind in [`NOT_YET`] may be refused as not supported yet; it is then counted and listed at the end,
+//! never skipped: a kind that starts to work is reported, so that it leaves the list.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+mod support {
+    pub mod case;
+    pub mod compare;
+    pub mod run;
+}
+
+use support::case::Case;
+use support::run::{Outcome, run_case};
+
+/// Kinds that this version cannot run.
+const NOT_YET: [&str; 0] = [];
+
+fn main() -> ExitCode {
+    let args = Arguments::from_args();
+    let folder = std::env::var_os("WAVETANK_CONFORMANCE")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance"), PathBuf::from);
+    let cases = Case::read_folder(&folder);
+    let tally = Arc::new(Mutex::new(Tally::default()));
+    let trials = cases
+        .into_iter()
+        .map(|case| {
+            let tally = Arc::clone(&tally);
+            Trial::test(case.file.clone(), move || test(&case, &tally)).with_kind(String::new())
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&args, trials);
+    if !args.list {
+        tally.lock().expect("no test panics while counting").print();
+    }
+    conclusion.exit_code()
+}
+
+fn test(case: &Case, tally: &Mutex<Tally>) -> Result<(), Failed> {
+    let outcome = run_case(case);
+    let mut tally = tally.lock().expect("no test panics while counting");
+    match outcome {
+        Outcome::Agrees => {
+            tally.count(&case.kind, |of_kind| of_kind.agree += 1);
+            Ok(())
+        }
+        Outcome::NotYet(_) if NOT_YET.contains(&case.kind.as_str()) => {
+            tally.count(&case.kind, |of_kind| of_kind.not_yet += 1);
+            Ok(())
+        }
+        Outcome::NotYet(why) | Outcome::Differs(why) => {
+            tally.count(&case.kind, |of_kind| of_kind.differ += 1);
+            Err(why.into())
+        }
+    }
+}
+
+/// Results by kind.
+#[derive(Default)]
+struct Tally {
+    kinds: std::collections::BTreeMap<String, OfKind>,
+}
+
+#[derive(Default)]
+struct OfKind {
+    agree: usize,
+    differ: usize,
+    not_yet: usize,
+}
+
+impl Tally {
+    fn count(&mut self, kind: &str, change: impl FnOnce(&mut OfKind)) {
+        change(self.kinds.entry(kind.to_owned()).or_default());
+    }
+
+    fn print(&self) {
+        println!("{:<50} {:>7} {:>7} {:>8}", "kind", "agree", "differ", "not yet");
+        for (kind, of_kind) in &self.kinds {
+            println!("{kind:<50} {:>7} {:>7} {:>8}", of_kind.agree, of_kind.differ, of_kind.not_yet);
+        }
+        let sum = |of: fn(&OfKind) -> usize| self.kinds.values().map(of).sum::<usize>();
+        println!("{:<50} {:>7} {:>7} {:>8}", "all", sum(|k| k.agree), sum(|k| k.differ), sum(|k| k.not_yet));
+    }
+}

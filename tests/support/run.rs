@@ -1,0 +1,198 @@
+//! Runs a case through the engine and compares, batch by batch.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use wavetank::engine::plan::incremental::NOT_YET;
+use wavetank::engine::progress::StreamingQueryProgress;
+use wavetank::engine::source::SourceDefinition;
+use wavetank::engine::sql::{parse_ddl_schema, spark_type_name};
+use wavetank::prelude::*;
+use wavetank::sinks::{ForeachBatch, ForeachBatchProvider};
+use wavetank::{Environment, Error};
+
+use super::case::{Case, Refusal, View};
+use super::compare::{differ, rows_of};
+
+/// How a case ended.
+pub enum Outcome {
+    /// As in Spark.
+    Agrees,
+    /// Refused with Wavetank's own class for what it cannot do yet.
+    NotYet(String),
+    /// Otherwise.
+    Differs(String),
+}
+
+/// What the engine answered, over all runs.
+#[derive(Default)]
+struct Answers {
+    batches: BTreeMap<u64, ForeachBatch>,
+    reports: BTreeMap<u64, StreamingQueryProgress>,
+}
+
+/// Keeps the report of every batch.
+struct Listener(Arc<Mutex<Answers>>);
+
+impl StreamingQueryListener for Listener {
+    fn on_query_progress(&self, progress: &StreamingQueryProgress) {
+        let mut answers = self.0.lock().expect("no panic while answering");
+        answers.reports.insert(progress.batch_id, progress.clone());
+    }
+}
+
+/// Runs the case.
+pub fn run_case(case: &Case) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let answers = Arc::new(Mutex::new(Answers::default()));
+    let mut failure = None;
+    let longest = case.sources.values().map(|source| source.batches.len()).max().unwrap_or(0);
+    let mut from = 0;
+    for until in case.runs.iter().copied().chain([longest]) {
+        write_batches(case, folder.path(), from..until);
+        from = until;
+        if let Err(error) = runtime.block_on(one_run(case, folder.path(), &answers)) {
+            failure = Some(error);
+            break;
+        }
+    }
+    match (failure, &case.expect.error) {
+        (Some(error), _) if error.class() == Some(NOT_YET) => Outcome::NotYet(error.to_string()),
+        (Some(error), Some(refusal)) => refused(case, folder.path(), &error, refusal),
+        (Some(error), None) => Outcome::Differs(format!("failed: {error}")),
+        (None, Some(refusal)) => Outcome::Differs(format!("should have been refused: {}", refusal.text)),
+        (None, None) => compare(case, &answers.lock().expect("no panic while answering")),
+    }
+}
+
+/// One file a source and input batch, each younger than the one before.
+fn write_batches(case: &Case, folder: &Path, batches: std::ops::Range<usize>) {
+    for (name, source) in &case.sources {
+        let folder = folder.join("in").join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for (number, rows) in source.batches.iter().enumerate() {
+            if batches.contains(&number) {
+                let mut file = File::create(folder.join(format!("{number:04}.json"))).expect("a file");
+                for row in rows {
+                    writeln!(file, "{row}").expect("a written row");
+                }
+                let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + number as u64);
+                file.set_modified(modified).expect("a file time");
+            }
+        }
+    }
+}
+
+async fn one_run(case: &Case, folder: &Path, answers: &Arc<Mutex<Answers>>) -> Result<(), Error> {
+    let session = wavetank::session_builder(Environment::real(folder.to_owned())).build()?;
+    for (key, value) in &case.conf {
+        session.set_conf(key, value)?;
+    }
+    session.streams().add_listener(Arc::new(Listener(Arc::clone(answers))));
+    for (name, source) in &case.sources {
+        let definition = SourceDefinition {
+            schema: Some(parse_ddl_schema(&source.schema)?),
+            options: [("path", format!("in/{name}")), ("maxFilesPerTrigger", "1".into())].into_iter().collect(),
+        };
+        session.create_table(name, "json", definition).await?;
+        // The cases name their streams plainly; `STREAM name` means the same.
+        let stream = session.sql(format!("SELECT * FROM STREAM `{name}`").as_str()).await?;
+        stream.create_or_replace_temp_view(name)?;
+    }
+    for (name, table) in &case.tables {
+        let path = folder.join(format!("{name}.json"));
+        let lines: String = table.rows.iter().map(|row| format!("{row}\n")).collect();
+        std::fs::write(&path, lines).expect("a written table");
+        let frame = session.read().format("json").schema_ddl(&table.schema)?.load_path(&format!("{name}.json")).await?;
+        frame.create_or_replace_temp_view(name)?;
+    }
+    for view in &case.views {
+        make_view(&session, view).await?;
+    }
+    let sink_answers = Arc::clone(answers);
+    let sink = ForeachBatchProvider::new(move |batch: ForeachBatch| {
+        sink_answers.lock().expect("no panic while answering").batches.insert(batch.batch_id, batch);
+        async { Ok::<(), Error>(()) }
+    });
+    let query = session
+        .sql(case.sql.as_str())
+        .await?
+        .write_stream()
+        .sink(Arc::new(sink))
+        .output_mode(case.output_mode.parse()?)
+        .trigger(Trigger::AvailableNow)
+        .option("checkpointLocation", "checkpoint")
+        .start()
+        .await?;
+    query.await_termination().await
+}
+
+async fn make_view(session: &Session, view: &View) -> Result<(), Error> {
+    let frame = match (&view.sql, &view.from) {
+        (Some(sql), _) => session.sql(sql.as_str()).await?,
+        (None, Some(from)) => session.table(from).await?,
+        (None, None) => panic!("view {} has neither sql nor from", view.name),
+    };
+    let names = |columns: &[String]| columns.iter().map(String::as_str).map(str::to_owned).collect::<Vec<_>>();
+    let frame = match view {
+        View { with_watermark: Some((column, delay)), .. } => frame.with_watermark(column, delay)?,
+        View { drop_duplicates: Some(columns), .. } => {
+            let columns = names(columns);
+            frame.drop_duplicates(&columns.iter().map(String::as_str).collect::<Vec<_>>())?
+        }
+        View { drop_duplicates_within_watermark: Some(columns), .. } => {
+            let columns = names(columns);
+            frame.drop_duplicates_within_watermark(&columns.iter().map(String::as_str).collect::<Vec<_>>())?
+        }
+        _ => frame,
+    };
+    frame.create_or_replace_temp_view(&view.name)
+}
+
+fn refused(case: &Case, folder: &Path, error: &Error, refusal: &Refusal) -> Outcome {
+    let class = error.class().map(str::to_owned);
+    if refusal.class.is_some() && class != refusal.class {
+        return Outcome::Differs(format!("expected class {:?}, got {class:?}: {error}", refusal.class));
+    }
+    // Raised before anything was promised.
+    let offsets = folder.join("checkpoint/offsets");
+    if case.runs.is_empty() && offsets.exists() && std::fs::read_dir(&offsets).is_ok_and(|mut dir| dir.next().is_some()) {
+        return Outcome::Differs(format!("refused only after a batch was promised: {error}"));
+    }
+    Outcome::Agrees
+}
+
+fn compare(case: &Case, answers: &Answers) -> Outcome {
+    let expected: Vec<_> = case.expect.batches.iter().map(|batch| batch.batch_id).collect();
+    let got: Vec<_> = answers.batches.keys().copied().collect();
+    if expected != got {
+        return Outcome::Differs(format!("expected batches {expected:?}, got {got:?}"));
+    }
+    for batch in &case.expect.batches {
+        let (output, report) = (&answers.batches[&batch.batch_id], &answers.reports[&batch.batch_id]);
+        let at = |what: String| Outcome::Differs(format!("batch {}: {what}", batch.batch_id));
+        let fields = output.schema.fields();
+        let schema: Vec<_> =
+            fields.iter().map(|field| (field.name().clone(), spark_type_name(field.data_type()))).collect();
+        if schema != case.expect.schema {
+            return at(format!("expected columns {:?}, got {schema:?}", case.expect.schema));
+        }
+        if let Some(what) = differ(&batch.rows, &rows_of(&output.rows), case.ordered) {
+            return at(what);
+        }
+        let watermark = report.event_time.get("watermark").cloned();
+        if watermark != batch.watermark {
+            return at(format!("expected watermark {:?}, got {watermark:?}", batch.watermark));
+        }
+        let state_rows: Vec<_> = report.state_operators.iter().map(|operator| operator.num_rows_total).collect();
+        if state_rows != batch.state_rows {
+            return at(format!("expected state rows {:?}, got {state_rows:?}", batch.state_rows));
+        }
+    }
+    Outcome::Agrees
+}
