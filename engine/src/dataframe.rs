@@ -177,7 +177,10 @@ impl DataFrame {
     /// Each row once within the watermark's delay, judged by these columns (none: all of them).
     pub fn drop_duplicates_within_watermark(&self, columns: &[&str]) -> Result<Self> {
         let _ = columns;
-        Err(Error::analysis_class(crate::plan::incremental::NOT_YET, "dropDuplicatesWithinWatermark is not supported yet."))
+        Err(Error::analysis_class(
+            crate::plan::incremental::NOT_YET,
+            "dropDuplicatesWithinWatermark is not supported yet.",
+        ))
     }
 
     /// Rows of both frames that belong together.

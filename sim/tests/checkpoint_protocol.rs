@@ -27,7 +27,7 @@ fn options<T>() -> CompactibleOptions<T> {
 async fn query(environment: Environment, batches: u64) -> Result<()> {
     let storage = environment.storage.as_ref();
     let out = storage.folder("results/out")?;
-    let mut checkpoint = Checkpoint::open(&environment, "ck").await?;
+    let mut checkpoint = Checkpoint::open(&environment, environment.storage.folder("ck").unwrap()).await?;
     let mut seen = CompactibleLog::<SourceFile>::open(&environment, checkpoint.source_folder(0), options()).await?;
     let mut written = CompactibleLog::<SinkFile>::open(&environment, out.child("_spark_metadata"), options()).await?;
     let (mut batch_id, mut begin, mut promised) = match recovered(&checkpoint).await? {

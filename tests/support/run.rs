@@ -161,7 +161,8 @@ fn refused(case: &Case, folder: &Path, error: &Error, refusal: &Refusal) -> Outc
     }
     // Raised before anything was promised.
     let offsets = folder.join("checkpoint/offsets");
-    if case.runs.is_empty() && offsets.exists() && std::fs::read_dir(&offsets).is_ok_and(|mut dir| dir.next().is_some()) {
+    if case.runs.is_empty() && offsets.exists() && std::fs::read_dir(&offsets).is_ok_and(|mut dir| dir.next().is_some())
+    {
         return Outcome::Differs(format!("refused only after a batch was promised: {error}"));
     }
     Outcome::Agrees

@@ -20,7 +20,7 @@ fn place() -> Place {
 
 impl Place {
     async fn open(&self) -> Result<Checkpoint> {
-        Checkpoint::open(&self.environment, "ck").await
+        Checkpoint::open(&self.environment, self.environment.storage.folder("ck")?).await
     }
 
     async fn refused(&self) -> Error {
@@ -116,7 +116,7 @@ async fn one_run_at_a_time() {
     let before = place.files();
     let other_process = Environment::real(place.dir.path().to_path_buf());
     for environment in [&place.environment, &other_process] {
-        let error = Checkpoint::open(environment, "ck").await.unwrap_err();
+        let error = Checkpoint::open(environment, environment.storage.folder("ck").unwrap()).await.unwrap_err();
         assert_eq!(error.class(), Some("CONCURRENT_QUERY"));
         let text = error.to_string();
         let expected =
@@ -190,7 +190,8 @@ async fn a_second_run_without_locks_is_found_out_at_its_first_entry() {
     let storage = crate::storage::LocalStorage::new(std::sync::Arc::new(crate::storage::RealPosix), "/", 1)
         .with_store("mem", memory);
     let environment = Environment { storage: std::sync::Arc::new(storage), ..place.environment.clone() };
-    let open = async || Checkpoint::open(&environment, "mem://b/ck").await.unwrap();
+    let open =
+        async || Checkpoint::open(&environment, environment.storage.folder("mem://b/ck").unwrap()).await.unwrap();
     let (mut one, mut two) = (open().await, open().await);
     assert_eq!(one.id(), two.id());
     one.offsets.add(0, &entry(1)).await.unwrap();
@@ -261,7 +262,8 @@ async fn the_lock_dies_with_its_process() {
     use std::process::{Command, Stdio};
     // The other process is this same test, told where to hold a checkpoint until it is killed.
     if let Some(location) = std::env::args().find_map(|arg| arg.strip_prefix("holder:").map(String::from)) {
-        let _held = Checkpoint::open(&Environment::real("/".into()), &location).await.unwrap();
+        let real = Environment::real("/".into());
+        let _held = Checkpoint::open(&real, real.storage.folder(&location).unwrap()).await.unwrap();
         println!("holding");
         return std::future::pending().await;
     }

@@ -81,7 +81,7 @@ mod tests {
     fn the_worked_example_of_policy_min() {
         let (a, b) = (WatermarkNode::new(0, 10_000), WatermarkNode::new(1, 20_000));
         let mut tracker = WatermarkTracker::new(MultipleWatermarkPolicy::Min, 2, 0);
-        let mut step = |tracker: &mut WatermarkTracker, node: &WatermarkNode, s| {
+        let step = |tracker: &mut WatermarkTracker, node: &WatermarkNode, s| {
             tracker.update([(node, saw(s))]);
             tracker.current_ms() / 1000
         };

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, new_empty_array};
-use arrow::compute::{filter, filter_record_batch};
+use arrow::compute::{concat, filter, filter_record_batch};
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
@@ -283,18 +283,25 @@ impl PartitionRun<'_> {
         let kept_states =
             reserved.found.values.iter().map(|column| filter(column, present)).collect::<Result<Vec<_>, _>>()?;
 
+        // One merge with kept before new (first/last/collect_list keep the order of arrival), and not one merge each:
+        // accumulators take it that every group below the number of groups has a row by the end of a call, and hold
+        // a group without one for a group without nulls.
+        let groups_of = [kept_groups, groups_of.concat()].concat();
         let mut values = vec![];
         // Where each function's state starts in the kept values, and in the partial rows.
         let (mut at_kept, mut at_partial) = (0, self.aggregation.keys.len());
         for mut accumulating in self.aggregation.accumulators()? {
             let width = accumulating.width;
-            let accumulator = &mut accumulating.accumulator;
-            // Kept before new: first/last/collect_list keep the order of arrival.
-            accumulator.merge_batch(&kept_states[at_kept..at_kept + width], &kept_groups, groups)?;
-            for (partial, groups_of) in partials.iter().zip(&groups_of) {
-                accumulator.merge_batch(&partial.columns()[at_partial..at_partial + width], groups_of, groups)?;
+            let states = (0..width).map(|column| {
+                let kept = &kept_states[at_kept + column];
+                let new = partials.iter().map(|partial| partial.column(at_partial + column).as_ref());
+                concat(&std::iter::once(kept.as_ref()).chain(new).collect::<Vec<_>>())
+            });
+            if groups > 0 {
+                let states = states.collect::<Result<Vec<_>, _>>()?;
+                accumulating.accumulator.merge_batch(&states, &groups_of, groups)?;
             }
-            values.extend(accumulator.state(EmitTo::All)?);
+            values.extend(accumulating.accumulator.state(EmitTo::All)?);
             at_kept += width;
             at_partial += width;
         }
@@ -305,7 +312,6 @@ impl PartitionRun<'_> {
 
     /// The distinct keys of the batch, how many there are, and for each row of each partial batch the number of its
     /// key. Without grouping columns there is one group, also when there is no row.
-    #[expect(clippy::type_complexity, reason = "three views of one numbering, used once")]
     fn number_groups(&self, partials: &[RecordBatch]) -> Result<(Vec<ArrayRef>, usize, Vec<Vec<usize>>)> {
         let width = self.aggregation.keys.len();
         if width == 0 {

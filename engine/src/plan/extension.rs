@@ -76,7 +76,7 @@ impl StatefulPlanner {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = Arc::new(UserDefinedLogicalNodeCore::schema(aggregate).as_arrow().clone());
         let keys: Vec<Arc<Field>> = schema.fields().iter().take(aggregate.group_exprs.len()).cloned().collect();
-        let (functions, partial) = partial_aggregate(aggregate, &keys, input, planning)?;
+        let Partial { functions, plan: partial } = partial_aggregate(aggregate, &keys, input, planning)?;
         let partitions = if keys.is_empty() { 1 } else { self.settings.state_partitions };
         let exchanged = exchange(partial, (0..keys.len()).collect(), partitions);
 
@@ -96,6 +96,12 @@ impl StatefulPlanner {
     }
 }
 
+/// A partial aggregation, and the functions whose states it computes.
+struct Partial {
+    functions: Vec<Arc<AggregateFunctionExpr>>,
+    plan: Arc<dyn ExecutionPlan>,
+}
+
 /// The batch's rows reduced to one row of partial states per group and input partition. With an event-time key a
 /// last column counts the rows of each group, so that late rows can be counted.
 fn partial_aggregate(
@@ -103,7 +109,7 @@ fn partial_aggregate(
     keys: &[Arc<Field>],
     input: Arc<dyn ExecutionPlan>,
     planning: &Planning<'_>,
-) -> Result<(Vec<Arc<AggregateFunctionExpr>>, Arc<dyn ExecutionPlan>)> {
+) -> Result<Partial> {
     let logical_schema = aggregate.input.schema();
     let physical_schema = input.schema();
     let mut groups = Vec::with_capacity(keys.len());
@@ -139,5 +145,5 @@ fn partial_aggregate(
         input,
         physical_schema,
     )?;
-    Ok((stateful, Arc::new(partial)))
+    Ok(Partial { functions: stateful, plan: Arc::new(partial) })
 }

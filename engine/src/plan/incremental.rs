@@ -22,7 +22,7 @@ pub const NOT_YET: &str = "WAVETANK_NOT_SUPPORTED_YET";
 
 /// The plan with its stateful nodes.
 pub fn incremental(plan: LogicalPlan, mode: OutputMode) -> Result<LogicalPlan> {
-    let plan = plan.transform_up(|node| Ok(remember(node, mode)?))?;
+    let plan = plan.transform_up(|node| remember(node, mode))?;
     Ok(plan.data)
 }
 
