@@ -1,8 +1,7 @@
 //! The sources of Wavetank: where the rows of a stream come from, each behind the engine's `Source` trait.
 //!
 //! [`memory`] holds rows that a test hands in, [`rate`] and [`rate_micro_batch`] make rows up from a clock or from
-//! nothing, [`file`] reads the files of a folder (`format`
-//! turns their bytes into rows).
+//! nothing, [`mod@file`] reads the files of a folder (`format` turns their bytes into rows).
 //!
 //! Absent from this crate: Kafka and sockets, the batch loop (it calls, the sources answer), and every direct use of a
 //! clock, of randomness or of the file system: those come through the engine's `Environment`.

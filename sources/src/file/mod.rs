@@ -2,15 +2,15 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | [`provider`] | what the session registers; a definition becomes columns, a stream or a table |
-//! | [`options`] | Spark's options of file sources |
-//! | [`listing`], [`glob`] | what is there now |
-//! | [`partitions`] | folders named `k=v` become columns |
-//! | [`seen`] | which files are new |
-//! | [`source`] | the running source: offsets, limits, the log |
-//! | [`clean`] | what is done with files that were read |
-//! | [`scan`] | files cut into splits, splits read |
-//! | [`table`] | the same files as a static table |
+//! | `provider` | what the session registers; a definition becomes columns, a stream or a table |
+//! | `options` | Spark's options of file sources |
+//! | `listing`, `glob` | what is there now |
+//! | `partitions` | folders named `k=v` become columns |
+//! | `seen` | which files are new |
+//! | `source` | the running source: offsets, limits, the log |
+//! | `clean` | what is done with files that were read |
+//! | `scan` | files cut into splits, splits read |
+//! | `table` | the same files as a static table |
 //!
 //! Absent from here: how bytes become rows (`format/`) and how the log is written (`wavetank_engine::checkpoint`).
 
