@@ -45,8 +45,24 @@ impl StreamingQueryListener for Listener {
     }
 }
 
+/// In how many partitions a case is run; the answers must not depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Partitions of state.
+    pub state: usize,
+    /// Partitions that sources are read in.
+    pub scan: usize,
+}
+
+impl Layout {
+    /// As the cases were recorded.
+    pub const SINGLE: Self = Self { state: 1, scan: 1 };
+    /// Several of each.
+    pub const SPREAD: Self = Self { state: 3, scan: 2 };
+}
+
 /// Runs the case.
-pub fn run_case(case: &Case) -> Outcome {
+pub fn run_case(case: &Case, layout: Layout) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let answers = Arc::new(Mutex::new(Answers::default()));
@@ -56,7 +72,7 @@ pub fn run_case(case: &Case) -> Outcome {
     for until in case.runs.iter().copied().chain([longest]) {
         write_batches(case, folder.path(), from..until);
         from = until;
-        if let Err(error) = runtime.block_on(one_run(case, folder.path(), &answers)) {
+        if let Err(error) = runtime.block_on(one_run(case, layout, folder.path(), &answers)) {
             failure = Some(error);
             break;
         }
@@ -88,8 +104,10 @@ fn write_batches(case: &Case, folder: &Path, batches: std::ops::Range<usize>) {
     }
 }
 
-async fn one_run(case: &Case, folder: &Path, answers: &Arc<Mutex<Answers>>) -> Result<(), Error> {
-    let session = wavetank::session_builder(Environment::real(folder.to_owned())).build()?;
+async fn one_run(case: &Case, layout: Layout, folder: &Path, answers: &Arc<Mutex<Answers>>) -> Result<(), Error> {
+    let environment = Environment::real(folder.to_owned());
+    let session = wavetank::session_builder(environment).parallelism(layout.scan).build()?;
+    session.set_conf("spark.sql.shuffle.partitions", &layout.state.to_string())?;
     for (key, value) in &case.conf {
         session.set_conf(key, value)?;
     }
@@ -129,6 +147,9 @@ async fn one_run(case: &Case, folder: &Path, answers: &Arc<Mutex<Answers>>) -> R
         .option("checkpointLocation", "checkpoint")
         .start()
         .await?;
+    if std::env::var_os("WAVETANK_EXPLAIN").is_some() {
+        println!("{}", query.explain());
+    }
     query.await_termination().await
 }
 

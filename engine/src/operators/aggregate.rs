@@ -27,13 +27,16 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr,
+    PlanProperties, ReplaceChildrenOptions,
 };
 use futures::TryStreamExt;
 
 use super::batch::{BatchContext, OperatorWatermarks};
+use super::exchange::required_distribution;
 use super::stateful::{OperatorNumbers, StatefulOperator};
 use super::watermark::event_time_micros;
+use crate::error::Error;
 use crate::sink::OutputMode;
 use crate::state::{Cursor, DEFAULT_STORE, StateRows, StateSchema, StateStore, Until, normalise_keys};
 
@@ -162,6 +165,10 @@ impl ExecutionPlan for StateAggregateExec {
         vec![&self.input]
     }
 
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        vec![required_distribution(self.operator.partitions())]
+    }
+
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         vec![false]
     }
@@ -192,6 +199,11 @@ impl ExecutionPlan for StateAggregateExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let inputs = self.input.output_partitioning().partition_count();
+        if inputs != self.operator.partitions() {
+            let state = self.operator.partitions();
+            return Err(Error::internal(format!("{inputs} partitions flow into {state} partitions of state")).into());
+        }
         let input = self.input.execute(partition, context)?;
         let (aggregation, operator) = (Arc::clone(&self.aggregation), Arc::clone(&self.operator));
         let batch = self.context.current();

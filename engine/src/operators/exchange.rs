@@ -22,8 +22,8 @@ use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr, PlanProperties,
-    ReplaceChildrenOptions,
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr,
+    PlanProperties, ReplaceChildrenOptions,
 };
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt, TryStreamExt};
@@ -44,7 +44,7 @@ pub struct StateExchangeExec {
 }
 
 /// Puts `input` into `partitions` state partitions by its columns `keys`: with one partition by merely bringing all
-/// input together.
+/// input together. The operator above says [`required_distribution`], so that it stays so.
 pub fn exchange(input: Arc<dyn ExecutionPlan>, keys: Vec<usize>, partitions: usize) -> Arc<dyn ExecutionPlan> {
     let single: Arc<dyn ExecutionPlan> = if input.output_partitioning().partition_count() > 1 {
         Arc::new(CoalescePartitionsExec::new(input))
@@ -52,6 +52,11 @@ pub fn exchange(input: Arc<dyn ExecutionPlan>, keys: Vec<usize>, partitions: usi
         input
     };
     if partitions <= 1 { single } else { Arc::new(StateExchangeExec::new(single, keys, partitions)) }
+}
+
+/// What a stateful operator with so many state partitions requires of its exchanged input.
+pub fn required_distribution(partitions: usize) -> Distribution {
+    if partitions <= 1 { Distribution::SinglePartition } else { Distribution::UnspecifiedDistribution }
 }
 
 impl StateExchangeExec {
@@ -124,6 +129,11 @@ impl ExecutionPlan for StateExchangeExec {
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
         vec![&self.input]
+    }
+
+    /// Said aloud, because DataFusion's optimizer removes a coalescing that nobody requires.
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        vec![Distribution::SinglePartition]
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
