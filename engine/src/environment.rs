@@ -72,6 +72,11 @@ impl Entropy {
         Self { seed: uuid::Uuid::new_v4().as_u64_pair().0 ^ uuid::Uuid::new_v4().as_u64_pair().0.rotate_left(32) }
     }
 
+    /// The number the tree grows from.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The subtree with this label.
     pub fn fork(&self, label: &str) -> Self {
         Self { seed: twox_hash::XxHash64::oneshot(self.seed, label.as_bytes()) }

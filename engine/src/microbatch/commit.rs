@@ -50,6 +50,7 @@ impl Driver {
         let output_rows = ran.output_rows.map_or(-1, |rows| rows as i64);
         let report = self.progress(batch, &ran.input_rows, output_rows, event_time, &times);
         self.previous_trigger_us = Some(times.started_wall_us);
+        self.last_steps_us.clone_from(times.steps_us());
         report
     }
 

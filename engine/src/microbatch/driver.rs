@@ -159,6 +159,8 @@ pub struct Driver {
     pub(super) last_operators: Vec<crate::progress::StateOperatorProgress>,
     /// Whether AvailableNow runs as one batch because a source cannot pin.
     pub(super) one_batch_only: bool,
+    /// How long the steps of the last batch took.
+    pub(super) last_steps_us: std::collections::BTreeMap<&'static str, u64>,
 }
 
 impl Driver {
@@ -193,6 +195,7 @@ impl Driver {
             previous_trigger_us: None,
             last_operators: vec![],
             one_batch_only,
+            last_steps_us: Default::default(),
         })
     }
 
@@ -213,6 +216,11 @@ impl Driver {
     /// Whether the run is over after one trigger (Once, or AvailableNow with a source that cannot pin).
     pub fn one_batch_only(&self) -> bool {
         self.one_batch_only
+    }
+
+    /// Microseconds by step of the last batch, with the names of the progress report's `durationMs`.
+    pub fn last_steps_us(&self) -> &std::collections::BTreeMap<&'static str, u64> {
+        &self.last_steps_us
     }
 
     /// The id of the batch that the next trigger runs.

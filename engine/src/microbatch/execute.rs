@@ -7,6 +7,7 @@ use datafusion::physical_plan::{ExecutionPlanProperties, execution_plan::reset_p
 
 use super::driver::{Driver, MicroBatch};
 use super::measure::TriggerTimes;
+use crate::environment::Entropy;
 use crate::error::Result;
 use crate::operators::batch::Batch;
 use crate::operators::watermark::EventTimeStats;
@@ -36,7 +37,9 @@ impl Driver {
             operator.begin(batch.id).await?;
         }
         let eviction_ms = watermarks.iter().map(|watermarks| watermarks.evict_ms).collect();
-        let run = Batch { id: batch.id, timestamp_ms: batch.timestamp_ms, splits, watermarks };
+        let seed = Entropy::from_seed(0).fork(&format!("{} {}", self.parts.identity.id, batch.id)).seed();
+        let (id, timestamp_ms) = (batch.id, batch.timestamp_ms);
+        let run = Batch { id, timestamp_ms, splits, watermarks, seed, ..Batch::default() };
         self.parts.plan.context.begin(run);
         let plan = Arc::clone(&self.physical);
         times.step("queryPlanning", since);

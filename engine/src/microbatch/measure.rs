@@ -31,6 +31,11 @@ impl TriggerTimes {
         *self.steps_us.entry(name).or_default() += self.clock.monotonic_us().saturating_sub(since_us);
     }
 
+    /// Microseconds by step.
+    pub(super) fn steps_us(&self) -> &BTreeMap<&'static str, u64> {
+        &self.steps_us
+    }
+
     /// Milliseconds since the trigger began.
     pub(super) fn elapsed_ms(&self) -> u64 {
         self.clock.monotonic_us().saturating_sub(self.started_us) / 1000

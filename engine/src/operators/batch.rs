@@ -2,7 +2,8 @@
 //!
 //! Nodes of the physical plan hold a [`BatchContext`]; before each run the driver puts a new [`Batch`] into it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::source::Split;
 
@@ -17,6 +18,20 @@ pub struct Batch {
     pub splits: Vec<Vec<Arc<dyn Split>>>,
     /// The two watermarks of each stateful operator, by operator id.
     pub watermarks: Vec<OperatorWatermarks>,
+    /// What random values of this batch are drawn from: the same again when the batch is run again.
+    pub seed: u64,
+    /// How many rows each call of a random function has seen in this run.
+    pub numbered: Mutex<BTreeMap<usize, u64>>,
+}
+
+impl Batch {
+    /// The number of the first of `rows` more rows that reach this call of a random function.
+    pub fn number_rows(&self, call: usize, rows: u64) -> u64 {
+        let mut numbered = self.numbered.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = numbered.entry(call).or_default();
+        *next += rows;
+        *next - rows
+    }
 }
 
 /// The watermarks one stateful operator works with in one batch, in milliseconds (`spec/02` section 4).

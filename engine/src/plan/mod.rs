@@ -5,7 +5,7 @@
 //! ```
 //! Absent from here: anything that happens per batch (`microbatch/`), and the operators themselves (`operators/`).
 
-pub mod batch_time;
+pub mod batch_functions;
 pub mod check;
 mod extension;
 pub mod incremental;

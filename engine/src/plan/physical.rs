@@ -20,7 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
-use super::batch_time::bind_batch_time;
+use super::batch_functions::{bind_batch_functions, draws_randomly};
 use super::extension::StatefulPlanner;
 use super::incremental::incremental;
 use super::nodes::{StatefulAggregate, Watermark, as_node};
@@ -115,9 +115,10 @@ pub fn plan_logical(
     scan_partitions: usize,
 ) -> Result<LogicalQuery> {
     let context = Arc::new(BatchContext::default());
+    let scan_partitions = if draws_randomly(&analysed)? { 1 } else { scan_partitions };
     let incremental = incremental(analysed, mode)?;
     let (bound, bindings) = bind_leaves(incremental, &context, scan_partitions)?;
-    let bound = bind_batch_time(bound, &context)?;
+    let bound = bind_batch_functions(bound, &context)?;
     let optimized = session.optimizer().optimize(bound, session, |_, _| {})?;
     let (numbered, counts) = number(optimized)?;
     let propagation = propagation_of(&numbered)?;
