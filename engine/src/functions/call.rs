@@ -42,7 +42,7 @@ pub struct Call {
 
 impl Call {
     /// A function that is computed.
-    pub fn new(name: &'static str, coerce: Coerce, field: ResultField, compute: Compute) -> Arc<ScalarUDF> {
+    pub fn computed(name: &'static str, coerce: Coerce, field: ResultField, compute: Compute) -> Arc<ScalarUDF> {
         Self::udf(name, coerce, field, Some(compute))
     }
 

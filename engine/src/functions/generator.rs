@@ -45,9 +45,9 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
 
 fn elements_udf(positions: bool) -> Arc<ScalarUDF> {
     if positions {
-        Call::new(POSITIONS_CALL, as_they_are, list_field, numbered_elements)
+        Call::computed(POSITIONS_CALL, as_they_are, list_field, numbered_elements)
     } else {
-        Call::new(ELEMENTS_CALL, as_they_are, list_field, elements)
+        Call::computed(ELEMENTS_CALL, as_they_are, list_field, elements)
     }
 }
 
@@ -182,15 +182,20 @@ fn positions(offsets: &OffsetBuffer<i32>, values: usize) -> ArrayRef {
 
 /// Rewrites every select list (subqueries too) that calls a generator.
 pub fn expand_generators(plan: LogicalPlan) -> Result<LogicalPlan> {
+    // Lateral joins first: inside them a generator stands on the columns of the other side.
+    let plan = plan
+        .transform_down_with_subqueries(|node| match &node {
+            LogicalPlan::Join(join) => match super::lateral::expand_lateral(join)? {
+                Some(joined) => Ok(Transformed::yes(joined)),
+                None => Ok(Transformed::no(node)),
+            },
+            _ => Ok(Transformed::no(node)),
+        })?
+        .data;
     Ok(plan.transform_up_with_subqueries(|node| expand_node(node).map_err(Into::into))?.data)
 }
 
 fn expand_node(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    if let LogicalPlan::Join(join) = &node
-        && let Some(joined) = super::lateral::expand_lateral(join)?
-    {
-        return Ok(Transformed::yes(joined));
-    }
     let mut calls: Vec<ScalarFunction> = Vec::new();
     node.apply_expressions(|expr| {
         expr.apply(|e| {
@@ -216,7 +221,7 @@ fn expand_node(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             format!("The generator is not supported: outside the SELECT clause, found: {}().", call.name()),
         ));
     };
-    let unnested = generated(Arc::unwrap_or_clone(projection.input), &call, None)?;
+    let unnested = generated(Arc::unwrap_or_clone(projection.input), &call)?;
     let row = row_type(call.name(), &call.args[0].get_type(unnested.schema())?)?;
     let names = NamePreserver::new_for_projection();
     let mut items = Vec::with_capacity(projection.expr.len());
@@ -234,30 +239,22 @@ fn expand_node(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(items, Arc::new(unnested))?)))
 }
 
-/// The input with one row per generated value, which is in the column `__generated` (of `relation`, when given).
-pub(crate) fn generated(
-    input: LogicalPlan,
-    call: &ScalarFunction,
-    relation: Option<datafusion::common::TableReference>,
-) -> Result<LogicalPlan> {
+/// The input with one row per generated value, which is in the last column ([`column`]).
+pub(crate) fn generated(input: LogicalPlan, call: &ScalarFunction) -> Result<LogicalPlan> {
     let outer = call.name().ends_with("_outer");
     let positions = call.name().starts_with("pos");
     let list = elements_udf(positions).call(vec![call.args[0].clone()]);
     let mut columns: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
-    columns.push(list.alias_qualified(relation.clone(), GENERATED));
+    columns.push(list.alias(GENERATED));
     let null_handling = if outer { NullHandling::PreserveAndExpandEmpty } else { NullHandling::Drop };
     let options = UnnestOptions { null_handling, recursions: Vec::new() };
-    let generated = Column::new(relation, GENERATED);
+    let generated = Column::new_unqualified(GENERATED);
     Ok(LogicalPlanBuilder::from(input).project(columns)?.unnest_column_with_options(generated, options)?.build()?)
 }
 
-fn column() -> Expr {
-    column_of(None)
-}
-
 /// The generated column.
-pub(crate) fn column_of(relation: Option<datafusion::common::TableReference>) -> Expr {
-    Expr::Column(Column::new(relation, GENERATED))
+pub(crate) fn column() -> Expr {
+    Expr::Column(Column::new_unqualified(GENERATED))
 }
 
 pub(crate) fn field_of(row: Expr, name: &str) -> Expr {

@@ -7,8 +7,8 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, LogicalPlan, Projection};
 use std::sync::Arc;
 
-use super::generator::{column_of, field_of, generated};
-use crate::error::Result;
+use super::generator::{column, field_of, generated};
+use crate::error::{Error, Result};
 use crate::sql::{GENERATOR_FIELD_CALL, generator_name};
 
 /// The rewritten join, when it is one with a generator: all columns of the left side, then the generator's.
@@ -27,25 +27,32 @@ pub(crate) fn expand_lateral(join: &Join) -> Result<Option<LogicalPlan>> {
     let [call] = calls.as_slice() else { return Ok(None) };
     let call = with_own_columns(call)?;
     let mut output: Vec<Expr> = join.left.schema().columns().into_iter().map(Expr::Column).collect();
-    let unnested = generated(join.left.as_ref().clone(), &call, relation.clone())?;
-    let row = column_of(relation.clone());
+    let unnested = generated(join.left.as_ref().clone(), &call)?;
+    let row = column();
     let row_type = row.get_type(unnested.schema())?;
     for (index, alias) in columns {
-        match (index, alias, &row_type) {
-            (Some(index), Some(alias), DataType::Struct(fields)) => {
-                output.push(field_of(row.clone(), fields[index].name()).alias_qualified(relation.clone(), alias));
-            }
-            (None, None, DataType::Struct(fields)) => {
-                for field in fields {
-                    output.push(field_of(row.clone(), field.name()).alias_qualified(relation.clone(), field.name()));
-                }
-            }
-            (_, alias, _) => {
-                output.push(row.clone().alias_qualified(relation.clone(), alias.unwrap_or_else(|| "col".to_owned())));
-            }
-        }
+        let value = match (index, &row_type) {
+            (Some(index), DataType::Struct(fields)) => field_of(row.clone(), fields[index].name()),
+            (None, DataType::Struct(_)) if has_columns(&call, join)? => return Err(name_the_columns(&call)),
+            _ => row.clone(),
+        };
+        output.push(value.alias_qualified(relation.clone(), alias.unwrap_or_else(|| "col".to_owned())));
     }
     Ok(Some(LogicalPlan::Projection(Projection::try_new(output, Arc::new(unnested))?)))
+}
+
+/// Whether a generator makes several columns, which then must be named.
+fn has_columns(call: &ScalarFunction, join: &Join) -> Result<bool> {
+    Ok(call.name() != "explode" && call.name() != "explode_outer"
+        || matches!(call.args[0].get_type(join.left.schema())?, DataType::Map(..)))
+}
+
+fn name_the_columns(call: &ScalarFunction) -> Error {
+    let name = call.name();
+    Error::analysis_class(
+        "UDTF_ALIAS_NUMBER_MISMATCH",
+        format!("{name}() makes several columns here. Name them all: LATERAL VIEW {name}(..) t AS key, value."),
+    )
 }
 
 /// The select list below aliases and subqueries, when it stands on no relation.

@@ -7,6 +7,7 @@
 //! window_expand.rs   the node (logical and physical) that gives one row to each of its sliding windows
 //! generator.rs       explode() and its family -> Unnest
 //! operators.rs       how a / b, a % b, a[i], s.field are planned
+//! text.rs            split(), ...
 //! call.rs            how a function of our own is written down once
 //! ```
 //! Names that only differ from DataFusion's are in `sql::calls`. Absent: anything that remembers (see `operators`),
@@ -23,6 +24,7 @@ pub mod call;
 pub mod generator;
 mod lateral;
 pub mod operators;
+pub mod text;
 pub mod window;
 pub mod window_expand;
 pub mod window_rewrite;
@@ -60,7 +62,8 @@ pub fn session_builder(config: SessionConfig) -> SessionStateBuilder {
 /// Adds Wavetank's own functions, operators and type names to a session; later registrations win.
 pub fn register(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(operators::SparkOperatorPlanner));
-    let own = window::functions().into_iter().chain(generator::functions()).chain(operators::functions());
+    let own = [window::functions(), generator::functions(), operators::functions(), text::functions()];
+    let own = own.into_iter().flatten().chain([crate::sql::watermark_marker()]);
     builder.scalar_functions().get_or_insert_with(Vec::new).extend(own);
     builder.with_type_planner(Arc::new(SparkTypePlanner))
 }

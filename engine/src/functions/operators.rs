@@ -31,37 +31,45 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
 }
 
 fn divide_udf() -> Arc<ScalarUDF> {
-    Call::new("__divide", |_, types| Ok(vec![DataType::Float64; types.len()]), double_field, divide)
+    Call::computed("__divide", |_, types| Ok(vec![DataType::Float64; types.len()]), double_field, divide)
 }
 
 fn decimal_divide_udf() -> Arc<ScalarUDF> {
-    Call::new("__decimal_divide", |_, types| types.iter().map(as_decimal).collect(), quotient_field, decimal_divide)
+    Call::computed(
+        "__decimal_divide",
+        |_, types| types.iter().map(as_decimal).collect(),
+        quotient_field,
+        decimal_divide,
+    )
 }
 
 fn integral_divide_udf() -> Arc<ScalarUDF> {
-    Call::new("div", |_, types| Ok(vec![DataType::Int64; types.len()]), bigint_field, integral_divide)
+    Call::computed("div", |_, types| Ok(vec![DataType::Int64; types.len()]), bigint_field, integral_divide)
 }
 
 fn remainder_udf() -> Arc<ScalarUDF> {
-    Call::new("__remainder", |_, types| common(Operator::Modulo, types), same_field, remainder)
+    Call::computed("__remainder", |_, types| common(Operator::Modulo, types), same_field, remainder)
 }
 
 fn array_item_udf() -> Arc<ScalarUDF> {
-    Call::new("__array_item", |_, types| Ok(vec![types[0].clone(), DataType::Int64]), item_field, array_item)
+    Call::computed("__array_item", |_, types| Ok(vec![types[0].clone(), DataType::Int64]), item_field, array_item)
 }
 
 fn checked_udf(operator: Operator) -> Arc<ScalarUDF> {
     match operator {
-        Operator::Plus => {
-            Call::new("__add", |_, t| common(Operator::Plus, t), same_field, |a| checked(a, numeric::add, "try_add"))
-        }
-        Operator::Minus => Call::new(
+        Operator::Plus => Call::computed(
+            "__add",
+            |_, t| common(Operator::Plus, t),
+            same_field,
+            |a| checked(a, numeric::add, "try_add"),
+        ),
+        Operator::Minus => Call::computed(
             "__subtract",
             |_, t| common(Operator::Minus, t),
             same_field,
             |a| checked(a, numeric::sub, "try_subtract"),
         ),
-        _ => Call::new(
+        _ => Call::computed(
             "__multiply",
             |_, t| common(Operator::Multiply, t),
             same_field,

@@ -30,6 +30,10 @@ pub const TIME_WINDOW_KEY: &str = "spark.timeWindow";
 /// Metadata of a column that `session_window()` made; its value is `true`.
 pub const SESSION_WINDOW_KEY: &str = "spark.sessionWindow";
 
+/// Spark's error for two different windows in one select.
+pub(crate) const MULTIPLE_WINDOWS: &str = "Multiple time/session window expressions would result in a cartesian product \
+    of rows, therefore they are currently not supported. Put one of them into a subquery.";
+
 /// The user's call, until the rewrite replaces it.
 pub const WINDOW: &str = "window";
 /// The user's call, until the rewrite replaces it.
@@ -46,7 +50,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         Call::marker(WINDOW, marker_field),
         Call::marker(SESSION_WINDOW, marker_field),
-        Call::new(WINDOW_TIME, as_they_are, window_time_field, window_time),
+        Call::computed(WINDOW_TIME, as_they_are, window_time_field, window_time),
         tumbling_udf(),
         session_udf(),
     ]
@@ -54,17 +58,17 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
 
 /// The function behind a tumbling window.
 pub(crate) fn tumbling_udf() -> Arc<ScalarUDF> {
-    Call::new(TUMBLING_CALL, as_they_are, tumbling_field, tumbling)
+    Call::computed(TUMBLING_CALL, as_they_are, tumbling_field, tumbling)
 }
 
 /// The function behind a session window.
 pub(crate) fn session_udf() -> Arc<ScalarUDF> {
-    Call::new(SESSION_CALL, as_they_are, session_field, initial_session)
+    Call::computed(SESSION_CALL, as_they_are, session_field, initial_session)
 }
 
 /// The function `window_time`.
 pub(crate) fn window_time_udf() -> Arc<ScalarUDF> {
-    Call::new(WINDOW_TIME, as_they_are, window_time_field, window_time)
+    Call::computed(WINDOW_TIME, as_they_are, window_time_field, window_time)
 }
 
 // ---- arithmetic ----

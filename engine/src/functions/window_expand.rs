@@ -140,9 +140,8 @@ impl UserDefinedLogicalNodeCore for TimeWindowExpand {
         let input = self.input.schema();
         let width = input.fields().len();
         let mut needed: Vec<usize> = output_columns.iter().copied().filter(|i| *i < width).collect();
-        for column in self.time.column_refs() {
-            needed.push(input.index_of_column(column).ok()?);
-        }
+        let read = self.time.column_refs().into_iter().map(|column| input.index_of_column(column).ok());
+        needed.extend(read.collect::<Option<Vec<usize>>>()?);
         needed.sort_unstable();
         needed.dedup();
         Some(vec![needed])

@@ -24,7 +24,8 @@ use datafusion::logical_expr::{
 };
 
 use super::window::{
-    SESSION_WINDOW, WINDOW, is_window_field, not_a_window, session_udf, time_type, tumbling_udf, window_time_udf,
+    MULTIPLE_WINDOWS, SESSION_WINDOW, WINDOW, is_window_field, not_a_window, session_udf, time_type, tumbling_udf,
+    window_time_udf,
 };
 use super::window_expand::TimeWindowExpand;
 use crate::error::{Error, Result};
@@ -104,10 +105,7 @@ fn only_call(node: &LogicalPlan) -> Result<Option<ScalarFunction>> {
         })
     })?;
     if calls.len() > 1 {
-        return Err(Error::analysis(
-            "Multiple time/session window expressions would result in a cartesian product of rows, therefore they are \
-             currently not supported. Put one of them into a subquery.",
-        ));
+        return Err(Error::analysis(MULTIPLE_WINDOWS));
     }
     Ok(calls.pop())
 }

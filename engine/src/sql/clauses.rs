@@ -154,9 +154,8 @@ impl Rewrite<'_> {
             Token::Word(Word { value, quote_style: None, .. }) => {
                 let top = self.depth.last_mut().expect("at least one depth");
                 let is = |word: &str| value.eq_ignore_ascii_case(word);
-                if is("FROM") && (top.select || self.out.is_empty()) {
-                    top.relation = Some(usize::MAX);
-                } else if is("JOIN") && top.relation.is_some() {
+                let from = is("FROM") && (top.select || self.out.is_empty());
+                if from || is("JOIN") && top.relation.is_some() {
                     top.relation = Some(usize::MAX);
                 } else if END_OF_FROM.iter().any(|word| is(word)) {
                     top.relation = None;

@@ -33,20 +33,25 @@ impl Resolver<'_> {
         Walk { resolver: self, names, aliases, windows }.expr(expr)
     }
 
-    /// The calls of `window` and `session_window` in `GROUP BY` and the select list, unresolved.
-    pub(crate) fn window_calls(&self, select: &Select) -> Vec<Expr> {
-        let mut found = Vec::new();
+    /// The calls of `window` and `session_window` in `GROUP BY` and the select list, unresolved; an error when they
+    /// differ. The same call may be written many times.
+    pub(crate) fn window_calls(&self, select: &Select) -> Result<Vec<Expr>> {
+        let mut found: Vec<&Expr> = Vec::new();
         if let GroupByExpr::Expressions(keys, _) = &select.group_by {
-            found.extend(keys.iter().filter(|key| time_window_name(key).is_some()).cloned());
+            found.extend(keys.iter().filter(|key| time_window_name(key).is_some()));
         }
-        for item in &select.projection {
-            if let SelectItem::UnnamedExpr(expr) = item
-                && time_window_name(expr).is_some()
-            {
-                found.push(expr.clone());
+        found.extend(select.projection.iter().filter_map(|item| match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                time_window_name(expr).map(|_| expr)
             }
+            _ => None,
+        }));
+        let mut texts: Vec<String> = found.iter().map(|call| call.to_string().to_lowercase()).collect();
+        texts.dedup();
+        if texts.len() > 1 {
+            return Err(Error::analysis(crate::functions::window::MULTIPLE_WINDOWS));
         }
-        found
+        Ok(found.into_iter().cloned().collect())
     }
 
     /// Whether an aggregate function is called in an expression.
@@ -131,6 +136,12 @@ impl Walk<'_, '_, '_> {
                 }
                 _ => self.expr(inner)?,
             },
+            Expr::UnaryOp { op, expr: inner } => {
+                if *op == UnaryOperator::BangNot {
+                    *op = UnaryOperator::Not;
+                }
+                self.expr(inner)?;
+            }
             Expr::BinaryOp { left, op, right } => {
                 self.all([left.as_mut(), right.as_mut()])?;
                 if *op == BinaryOperator::Spaceship {
@@ -159,7 +170,6 @@ impl Walk<'_, '_, '_> {
     fn children(&mut self, expr: &mut Expr) -> Result<()> {
         match expr {
             Expr::Nested(e)
-            | Expr::UnaryOp { expr: e, .. }
             | Expr::IsNull(e)
             | Expr::IsNotNull(e)
             | Expr::IsTrue(e)

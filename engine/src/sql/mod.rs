@@ -38,6 +38,7 @@ pub use query::{plan_expr, plan_query};
 pub use script::{Located, QueryText, Statement, parse_script};
 pub use types::{parse_ddl_schema, spark_type_name};
 pub use watermark::MakeWatermark;
+pub(crate) use watermark::watermark_marker;
 
 pub(crate) use calls::wrong_count as wrong_argument_count;
 

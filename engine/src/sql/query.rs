@@ -74,6 +74,8 @@ pub fn plan_expr(state: &SessionState, sql: &str, schema: &DFSchema) -> Result<E
     Ok(match planned {
         // `k AS k` is the column itself.
         Expr::Alias(alias) if matches!(alias.expr.as_ref(), Expr::Column(c) if c.name == alias.name) => *alias.expr,
+        // DataFusion names `count(*)` itself, inside.
+        Expr::Alias(alias) => (*alias.expr).unalias().alias_qualified(alias.relation, alias.name),
         other => other,
     })
 }

@@ -124,7 +124,7 @@ impl<'a> Resolver<'a> {
         for definition in &mut select.named_window {
             self.named_window(definition, &names)?;
         }
-        let windows = self.window_calls(select);
+        let windows = self.window_calls(select)?;
         let output = self.projection(&mut select.projection, &names, &windows)?;
         self.group_by(&mut select.group_by, &select.projection, &output, &names, &windows)?;
         for condition in [&mut select.having, &mut select.qualify].into_iter().flatten() {
@@ -527,7 +527,14 @@ fn rename(columns: &mut Columns, aliases: &mut [TableAliasColumnDef]) -> Result<
 
 /// `LATERAL VIEW [OUTER] f(x) t AS a, b` as a lateral join with `(SELECT f(x) AS (a, b)) t`.
 fn lateral_join(view: LateralView) -> Result<Join> {
-    let LateralView { mut lateral_view, lateral_view_name, lateral_col_alias, outer } = view;
+    let LateralView { mut lateral_view, lateral_view_name, mut lateral_col_alias, outer } = view;
+    if let (true, Expr::Function(function)) = (lateral_col_alias.is_empty(), &lateral_view) {
+        let names: &[&str] = match super::expressions::lower_name(function).trim_end_matches("_outer") {
+            "posexplode" => &["pos", "col"],
+            _ => &["col"],
+        };
+        lateral_col_alias = names.iter().map(|name| Ident::new(*name)).collect();
+    }
     if let (true, Expr::Function(function)) = (outer, &mut lateral_view)
         && let Some(ObjectNamePart::Identifier(name)) = function.name.0.last_mut()
         && !name.value.to_lowercase().ends_with("_outer")
@@ -535,7 +542,6 @@ fn lateral_join(view: LateralView) -> Result<Join> {
         name.value.push_str("_outer");
     }
     let item = match lateral_col_alias.as_slice() {
-        [] => SelectItem::UnnamedExpr(lateral_view),
         [alias] => SelectItem::ExprWithAlias { expr: lateral_view, alias: alias.clone() },
         _ => SelectItem::ExprWithAliases { expr: lateral_view, aliases: lateral_col_alias },
     };

@@ -1,13 +1,15 @@
 //! The `WATERMARK` clause between the token pass and the plan: a filter whose condition is a marker call.
 
+use arrow::datatypes::{DataType, Field};
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
+use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, ScalarUDF};
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, SelectItem, TableFactor,
     TableWithJoins, WildcardAdditionalOptions,
 };
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use super::WATERMARK_CALL;
 use super::calls::positional;
@@ -15,9 +17,15 @@ use super::names::{Namer, string_arguments};
 use super::resolve::quoted;
 use super::scope::Names;
 use crate::error::{Error, Result};
+use crate::functions::call::Call;
 
 /// Makes a watermark node: input, event-time column, delay in milliseconds.
 pub type MakeWatermark<'a> = &'a (dyn Fn(LogicalPlan, Column, i64) -> Result<LogicalPlan> + Sync);
+
+/// The function that a `WATERMARK` clause is planned as, until [`place_watermarks`] replaces it.
+pub(crate) fn watermark_marker() -> Arc<ScalarUDF> {
+    Call::marker(WATERMARK_CALL, |name, _| Ok(Arc::new(Field::new(name, DataType::Boolean, false))))
+}
 
 /// Whether a function name is the marker's.
 pub(crate) fn is_marker(name: &ObjectName) -> bool {
