@@ -59,17 +59,23 @@ impl Seen {
 
 /// Looks at a world.
 pub fn observe(disk: &SimDisk, witnesses: &Witnesses) -> Observed {
+    look_at(disk.files(), witnesses)
+}
+
+/// The logs of all checkpoints, as far as they are durable.
+pub fn durable_logs(disk: &SimDisk) -> BTreeMap<String, Logs> {
+    look_at(disk.durable_files(), &Witnesses::default()).logs
+}
+
+fn look_at(files: Vec<(String, Option<Bytes>)>, witnesses: &Witnesses) -> Observed {
     let mut observed = Observed::default();
     for (name, witness) in witnesses.seen() {
         let seen = Seen { mode: witness.mode, batches: witness.batches, complaints: witness.complaints };
         observed.sinks.insert(name, seen);
     }
     let prefix = format!("{HOME}/");
-    let files: BTreeMap<String, Bytes> = disk
-        .files()
-        .into_iter()
-        .filter_map(|(path, data)| Some((path.strip_prefix(&prefix)?.to_owned(), data?)))
-        .collect();
+    let files: BTreeMap<String, Bytes> =
+        files.into_iter().filter_map(|(path, data)| Some((path.strip_prefix(&prefix)?.to_owned(), data?))).collect();
     for (path, data) in &files {
         let Some((folder, name)) = path.rsplit_once('/') else { continue };
         if let Some(root) = folder.strip_suffix("/_spark_metadata") {
@@ -198,9 +204,9 @@ fn rows_of(path: &str, data: &Bytes) -> Result<Vec<String>, String> {
     Ok(rows)
 }
 
-/// What is wrong with the logs of all checkpoints, given what they held when they were looked at before: an entry that
-/// was seen once is a promise. `unlinks_float` says that a crash may have brought some purged entries back.
-pub fn log_complaints(before: &Observed, now: &Observed, unlinks_float: bool) -> Vec<String> {
+/// What is wrong with the logs of all checkpoints, given what was durable when they were looked at before: such an
+/// entry is a promise. `unlinks_float` says that a crash may have brought some purged entries back.
+pub fn log_complaints(before: &BTreeMap<String, Logs>, now: &Observed, unlinks_float: bool) -> Vec<String> {
     let mut complaints = Vec::new();
     for (root, logs) in &now.logs {
         for (name, log) in [("offsets", &logs.offsets), ("commits", &logs.commits)] {
@@ -217,7 +223,7 @@ pub fn log_complaints(before: &Observed, now: &Observed, unlinks_float: bool) ->
             _ => {}
         }
     }
-    for (root, earlier) in &before.logs {
+    for (root, earlier) in before {
         let none = Logs::default();
         let logs = now.logs.get(root).unwrap_or(&none);
         for (name, then, log) in
@@ -311,7 +317,7 @@ mod tests {
     fn logs_must_be_gapless_in_step_and_must_not_change() {
         let fine = [("c/metadata", "{}"), ("c/offsets/4", "v1\na"), ("c/offsets/5", "v1\nb"), ("c/commits/4", "v1\nc")];
         let before = world_with(&fine);
-        assert_eq!(log_complaints(&before, &before, false), Vec::<String>::new());
+        assert_eq!(log_complaints(&before.logs, &before, false), Vec::<String>::new());
         for (change, said) in [
             (("c/offsets/7", "v1\nx"), "7 follows 5"),
             (("c/offsets/5", "v1\nx"), "is \"v1\\nx\" now"),
@@ -321,10 +327,10 @@ mod tests {
         ] {
             let mut files = fine.to_vec();
             files.push(change);
-            let complaints = log_complaints(&before, &world_with(&files), false);
+            let complaints = log_complaints(&before.logs, &world_with(&files), false);
             assert!(complaints.iter().any(|complaint| complaint.contains(said)), "{said}: {complaints:?}");
         }
-        let lost = log_complaints(&before, &world_with(&fine[..2]), false);
+        let lost = log_complaints(&before.logs, &world_with(&fine[..2]), false);
         assert!(lost.iter().any(|complaint| complaint.contains("offsets/5 is gone")), "{lost:?}");
     }
 }

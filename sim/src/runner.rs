@@ -22,7 +22,7 @@ use wavetank_engine::storage::Posix;
 use crate::disk::CrashImage;
 use crate::effects::{Death, Effect};
 use crate::fault::Harm;
-use crate::observe::{Observed, Seen, log_complaints, observe};
+use crate::observe::{Logs, Observed, Seen, durable_logs, log_complaints, observe};
 use crate::scenario::{Scenario, Step};
 use crate::subject::{Life, Subject};
 use crate::tape::Tapes;
@@ -51,6 +51,8 @@ pub struct Run {
     pub digest: u64,
     /// How much virtual time passed, in microseconds.
     pub virtual_us: u64,
+    /// By life that crashed: what the disk would have held after it, by image, for the images asked for.
+    pub images: BTreeMap<u32, BTreeMap<CrashImage, u64>>,
 }
 
 /// How a life ended.
@@ -111,7 +113,13 @@ impl fmt::Display for Failure {
 
 /// Runs a scenario to its end.
 pub fn run(scenario: &Scenario, subject: &dyn Subject) -> Run {
+    run_with_images(scenario, subject, &[])
+}
+
+/// Runs a scenario to its end, and finds out at each crash what the disk would have held under other images.
+pub fn run_with_images(scenario: &Scenario, subject: &dyn Subject, images: &[CrashImage]) -> Run {
     let mut runner = Runner::new(scenario, subject);
+    runner.images_asked = images;
     while runner.live() {}
     runner.finish()
 }
@@ -124,8 +132,12 @@ struct Runner<'a> {
     witnesses: Witnesses,
     progress: RefCell<Progress>,
     observed: Observed,
+    /// What was durable in the logs when they were last looked at.
+    promised: BTreeMap<String, Logs>,
     lives: Vec<LifeEnd>,
     failures: Vec<Failure>,
+    images_asked: &'a [CrashImage],
+    images: BTreeMap<u32, BTreeMap<CrashImage, u64>>,
 }
 
 /// How far the steps are; outlives the lives of the process.
@@ -155,8 +167,11 @@ impl<'a> Runner<'a> {
             witnesses: Witnesses::default(),
             progress: RefCell::default(),
             observed: Observed::default(),
+            promised: BTreeMap::new(),
             lives: Vec::new(),
             failures: Vec::new(),
+            images_asked: &[],
+            images: BTreeMap::new(),
         }
     }
 
@@ -199,6 +214,8 @@ impl<'a> Runner<'a> {
             LifeEnd::Done => false,
             LifeEnd::Restarted => true,
             LifeEnd::Crashed { image, .. } => {
+                let digests = self.images_asked.iter().map(|image| (*image, self.world.digest_after(*image)));
+                self.images.insert(self.world.effects().life(), digests.collect());
                 self.world.crash(*image);
                 true
             }
@@ -237,10 +254,11 @@ impl<'a> Runner<'a> {
     /// Looks at the world from outside and judges the logs.
     fn look(&mut self) {
         let now = observe(self.world.disk(), &self.witnesses);
-        for complaint in log_complaints(&self.observed, &now, unlinks_float(self.scenario)) {
+        for complaint in log_complaints(&self.promised, &now, unlinks_float(self.scenario)) {
             self.fail(FailureKind::Log, complaint);
         }
         self.observed = now;
+        self.promised = durable_logs(self.world.disk());
     }
 
     /// One life as a future: starts the subject and does the steps that are left.
@@ -337,6 +355,7 @@ impl<'a> Runner<'a> {
             fired: effects.fired(),
             steps: self.progress.into_inner().steps,
             virtual_us: self.world.clock().monotonic_us(),
+            images: self.images,
         }
     }
 }

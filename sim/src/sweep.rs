@@ -1,16 +1,19 @@
 //! The exhaustive driver: one crash before and after each effect, in each crash image, and again inside the recovery.
 //!
 //! Which crash points exist is read off the trace of the undisturbed run, so a hundred per cent of them can be reached
-//! and is; the recovery's points are read off the trace of each crashed run. An effect that changes nothing (a read)
-//! is worth one image only: what survives is what the effect before it left.
+//! and is; the recovery's points are read off the trace of each crashed run. Images that leave the same bytes on the
+//! disk are one case: the first of them is run, the others count as reached with it. An effect that changes nothing (a
+//! read) is worth one image: what survives is what the effect before it left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::disk::CrashImage;
 use crate::effects::{Effect, Outcome, kind_of};
 use crate::fault::{Fault, Harm};
-use crate::runner::{Failure, FailureKind, Run, judge, run};
+use crate::runner::{Failure, FailureKind, LifeEnd, Run, judge, run, run_with_images};
 use crate::scenario::Scenario;
 use crate::subject::Subject;
 
@@ -21,17 +24,20 @@ pub struct Depth {
     pub images: Vec<CrashImage>,
     /// Of the crash points inside a recovery, every how many-th is tried; 0 for none.
     pub recovery_stride: usize,
+    /// How many threads take crash points.
+    pub jobs: usize,
 }
 
 impl Depth {
     /// Every image, no second crash.
     pub fn single() -> Self {
-        Self { images: CrashImage::ALL.to_vec(), recovery_stride: 0 }
+        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        Self { images: CrashImage::ALL.to_vec(), recovery_stride: 0, jobs }
     }
 
     /// Every image, and every crash point inside every recovery.
     pub fn twice() -> Self {
-        Self { images: CrashImage::ALL.to_vec(), recovery_stride: 1 }
+        Self { recovery_stride: 1, ..Self::single() }
     }
 }
 
@@ -73,18 +79,25 @@ impl Sweep {
     fn add(&mut self, scenario: &Scenario, run: &Run, failures: Vec<Failure>) {
         self.runs_count += 1;
         self.effects_count += run.trace.len();
-        self.crashes_count +=
-            run.lives.iter().filter(|end| matches!(end, crate::runner::LifeEnd::Crashed { .. })).count();
+        self.crashes_count += run.lives.iter().filter(|end| matches!(end, LifeEnd::Crashed { .. })).count();
         self.digest = twox_hash::XxHash64::oneshot(self.digest, &run.digest.to_le_bytes());
         if !failures.is_empty() {
             self.failures.push((scenario.clone(), failures));
         }
     }
 
-    fn reach(&mut self, effect: &Effect, reached: bool) {
-        let point = self.points.entry(kind_of(&effect.name)).or_default();
-        point.exist += 1;
-        point.reached += usize::from(reached);
+    /// Adds what another sweep found.
+    pub fn merge(&mut self, other: Sweep) {
+        self.runs_count += other.runs_count;
+        self.effects_count += other.effects_count;
+        self.crashes_count += other.crashes_count;
+        self.digest = twox_hash::XxHash64::oneshot(self.digest, &other.digest.to_le_bytes());
+        self.failures.extend(other.failures);
+        for (kind, point) in other.points {
+            let sum = self.points.entry(kind).or_default();
+            sum.exist += point.exist;
+            sum.reached += point.reached;
+        }
     }
 }
 
@@ -107,20 +120,8 @@ impl fmt::Display for Sweep {
     }
 }
 
-/// The crashes that can happen at an effect.
-fn crashes_at(effect: &Effect, images: &[CrashImage]) -> Vec<Fault> {
-    let one = [CrashImage::Strict];
-    let images = if effect.op.changes() { images } else { &one[..] };
-    let fault = |harm| Fault { life: effect.life, at: effect.name.clone(), harm };
-    images
-        .iter()
-        .flat_map(|image| [Harm::CrashBefore { image: *image }, Harm::CrashAfter { image: *image }])
-        .map(fault)
-        .collect()
-}
-
 /// Sweeps a scenario. Its own faults stay in it; the sweep adds its crashes to them.
-pub fn sweep(scenario: &Scenario, subject: &dyn Subject, depth: &Depth) -> Sweep {
+pub fn sweep(scenario: &Scenario, subject: &(dyn Subject + Sync), depth: &Depth) -> Sweep {
     let mut sweep = Sweep::default();
     let baseline = run(scenario, subject);
     let failures = judge(&baseline, &baseline);
@@ -129,45 +130,86 @@ pub fn sweep(scenario: &Scenario, subject: &dyn Subject, depth: &Depth) -> Sweep
     if !sound {
         return sweep; // there is nothing to compare with
     }
-    for effect in &baseline.trace {
-        for fault in crashes_at(effect, &depth.images) {
-            let mut faults = scenario.faults.clone();
-            faults.push(fault);
-            crash(&mut sweep, &scenario.with_faults(faults), subject, &baseline, effect, depth);
+    let points: Vec<(&Effect, bool)> =
+        baseline.trace.iter().flat_map(|effect| [(effect, true), (effect, false)]).collect();
+    let sweeper = Sweeper { subject, baseline: &baseline, depth };
+    let next = AtomicUsize::new(0);
+    let parts = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..depth.jobs.max(1) {
+            scope.spawn(|| {
+                while let Some((effect, before)) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let part = sweeper.point(scenario, effect, *before);
+                    let key = (points_key(&baseline, effect), !before);
+                    parts.lock().unwrap_or_else(PoisonError::into_inner).insert(key, part);
+                }
+            });
         }
-    }
+    });
+    // In the order of the trace, however many threads there were.
+    parts.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().for_each(|part| sweep.merge(part));
     sweep
 }
 
-/// One run with a crash at `effect`, and below it the runs that crash again while they recover from it.
-fn crash(
-    sweep: &mut Sweep,
-    scenario: &Scenario,
-    subject: &dyn Subject,
-    baseline: &Run,
-    effect: &Effect,
-    depth: &Depth,
-) {
-    let crashed = run(scenario, subject);
-    let mut failures = judge(&crashed, baseline);
-    let reached = died_at(&crashed, effect);
-    sweep.reach(effect, reached);
-    if !reached && failures.is_empty() {
-        let text = format!("{} was not reached though the same run without the crash had it", effect.name);
-        failures.push(Failure { kind: FailureKind::Determinism, text });
+fn points_key(baseline: &Run, effect: &Effect) -> usize {
+    baseline.trace.iter().position(|other| std::ptr::eq(other, effect)).unwrap_or(0)
+}
+
+struct Sweeper<'a> {
+    subject: &'a (dyn Subject + Sync),
+    baseline: &'a Run,
+    depth: &'a Depth,
+}
+
+impl Sweeper<'_> {
+    /// All images of one crash point.
+    fn point(&self, scenario: &Scenario, effect: &Effect, before: bool) -> Sweep {
+        let mut sweep = Sweep::default();
+        let one = [CrashImage::Strict];
+        let images = if effect.op.changes() { &self.depth.images[..] } else { &one[..] };
+        let mut digests: BTreeMap<CrashImage, u64> = BTreeMap::new();
+        let mut seen: BTreeSet<u64> = BTreeSet::new();
+        for image in images {
+            let known = digests.get(image);
+            let reached = match known {
+                Some(digest) if !seen.insert(*digest) => true,
+                _ => {
+                    let run = self.crash(&mut sweep, scenario, effect, before, *image);
+                    if let Some(found) = run.images.get(&effect.life) {
+                        digests.clone_from(found);
+                        seen.extend(found.get(image));
+                    }
+                    died_at(&run, effect)
+                }
+            };
+            let point = sweep.points.entry(kind_of(&effect.name)).or_default();
+            point.exist += 1;
+            point.reached += usize::from(reached);
+        }
+        sweep
     }
-    sweep.add(scenario, &crashed, failures);
-    let may_crash_again = scenario.faults.len() < 2 && depth.recovery_stride > 0;
-    if !may_crash_again {
-        return;
-    }
-    let recovery = crashed.trace.iter().filter(|e| e.life == effect.life + 1 && e.op.changes());
-    for second in recovery.step_by(depth.recovery_stride) {
-        // Before an effect is after the effect before it; one harm and the image of the first crash are enough.
-        let image = scenario.faults.last().and_then(|fault| fault.harm.crash_image()).unwrap_or(CrashImage::Strict);
+
+    /// One run with one more crash, and below it the runs that crash again while they recover from it.
+    fn crash(&self, sweep: &mut Sweep, scenario: &Scenario, effect: &Effect, before: bool, image: CrashImage) -> Run {
+        let harm = if before { Harm::CrashBefore { image } } else { Harm::CrashAfter { image } };
         let mut faults = scenario.faults.clone();
-        faults.push(Fault { life: second.life, at: second.name.clone(), harm: Harm::CrashAfter { image } });
-        crash(sweep, &scenario.with_faults(faults), subject, baseline, second, depth);
+        faults.push(Fault { life: effect.life, at: effect.name.clone(), harm });
+        let scenario = scenario.with_faults(faults);
+        let crashed = run_with_images(&scenario, self.subject, &self.depth.images);
+        let mut failures = judge(&crashed, self.baseline);
+        if !died_at(&crashed, effect) && failures.is_empty() {
+            let text = format!("{} was not reached though the same run without the crash had it", effect.name);
+            failures.push(Failure { kind: FailureKind::Determinism, text });
+        }
+        sweep.add(&scenario, &crashed, failures);
+        if scenario.faults.len() < 2 && self.depth.recovery_stride > 0 {
+            let recovery = crashed.trace.iter().filter(|e| e.life == effect.life + 1 && e.op.changes());
+            for second in recovery.step_by(self.depth.recovery_stride) {
+                // Before an effect is after the effect before it.
+                sweep.merge(self.point(&scenario, second, false));
+            }
+        }
+        crashed
     }
 }
 
@@ -181,8 +223,6 @@ fn died_at(run: &Run, effect: &Effect) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::mini::{Bug, Mini, scenario};
 
@@ -192,11 +232,15 @@ mod tests {
 
     #[test]
     fn an_honest_engine_survives_every_crash_and_every_crash_in_its_recovery() {
-        let found = sweep(&small(), &Mini { bug: Bug::None }, &Depth { recovery_stride: 83, ..Depth::single() });
+        let depth = Depth { recovery_stride: 7, ..Depth::single() };
+        let found = sweep(&small(), &Mini { bug: Bug::None }, &depth);
         assert!(found.failures.is_empty(), "{:?}", found.failures.first());
         let total = found.total();
         assert_eq!(total.exist, total.reached, "{found}");
-        assert!(found.crashes_count > 1000, "{found}");
+        assert!(total.exist > 10_000 && found.crashes_count > 1000, "{found}");
+        let again = sweep(&small(), &Mini { bug: Bug::None }, &Depth { jobs: 1, recovery_stride: 0, ..depth.clone() });
+        let jobs = sweep(&small(), &Mini { bug: Bug::None }, &Depth { jobs: 3, recovery_stride: 0, ..depth });
+        assert_eq!(again.digest, jobs.digest);
     }
 
     #[test]
@@ -209,8 +253,7 @@ mod tests {
             (Bug::Hangs, FailureKind::Liveness),
             (Bug::Panics, FailureKind::Panic),
         ] {
-            let depth = Depth { images: vec![CrashImage::Kill], recovery_stride: 0 };
-            let found = sweep(&scenario(&[&["a"]]), &Mini { bug }, &depth);
+            let found = sweep(&scenario(&[&["a"]]), &Mini { bug }, &Depth::single());
             let kinds: BTreeSet<_> = found.failures.iter().flat_map(|(_, failures)| failures).map(|f| f.kind).collect();
             assert!(kinds.contains(&kind), "{bug:?}: {kinds:?}");
         }

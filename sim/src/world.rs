@@ -170,7 +170,16 @@ impl World {
     /// The process dies now, and unless the image is [`CrashImage::Kill`] the power fails with it.
     pub fn crash(&self, image: CrashImage) {
         self.effects.kill(Death::Crash { at: "the moment of the crash".to_owned(), image });
-        self.disk.crash(image, self.entropy.fork("crash").fork(&self.effects.life().to_string()));
+        self.disk.crash(image, self.crash_entropy());
+    }
+
+    /// A digest of what the disk would hold after [`World::crash`] with this image.
+    pub fn digest_after(&self, image: CrashImage) -> u64 {
+        self.disk.digest_after(image, self.crash_entropy())
+    }
+
+    fn crash_entropy(&self) -> Entropy {
+        self.entropy.fork("crash").fork(&self.effects.life().to_string())
     }
 
     /// Begins the next life, on what the last one left: a restart, or after [`World::crash`] a recovery.

@@ -124,33 +124,34 @@ impl SimDisk {
         state.pending.clear();
     }
 
+    /// What [`SimDisk::files`] would give after the power failed now and nothing survived that was not synced.
+    pub fn durable_files(&self) -> Vec<(String, Option<Bytes>)> {
+        self.state().durable.files()
+    }
+
+    /// The [`SimDisk::digest`] that the disk would have after such a crash.
+    pub fn digest_after(&self, image: CrashImage, entropy: Entropy) -> u64 {
+        let state = self.state();
+        let mut random = entropy.fork(&image.to_string()).stream();
+        digest(&survive(&state.durable, &state.pending, image, &mut random).files())
+    }
+
     /// A digest of every file and directory that is visible, with their names and contents; times do not count.
     pub fn digest(&self) -> u64 {
-        self.files().iter().fold(0, |hash, (path, data)| {
-            let hash = XxHash64::oneshot(hash, path.as_bytes());
-            data.as_ref().map_or(hash, |data| XxHash64::oneshot(hash ^ 1, data))
-        })
+        digest(&self.files())
     }
 
     /// Every visible path (no content for directories), in order.
     pub fn files(&self) -> Vec<(String, Option<Bytes>)> {
-        let state = self.state();
-        let mut found = Vec::new();
-        let mut open = vec![(String::new(), ROOT)];
-        while let Some((prefix, dir)) = open.pop() {
-            for (name, ino) in state.live.names(dir).into_iter().flatten() {
-                let path = format!("{prefix}/{name}");
-                if state.live.is_dir(*ino) {
-                    found.push((path.clone(), None));
-                    open.push((path, *ino));
-                } else {
-                    found.push((path, Some(state.live.data(*ino))));
-                }
-            }
-        }
-        found.sort();
-        found
+        self.state().live.files()
     }
+}
+
+fn digest(files: &[(String, Option<Bytes>)]) -> u64 {
+    files.iter().fold(0, |hash, (path, data)| {
+        let hash = XxHash64::oneshot(hash, path.as_bytes());
+        data.as_ref().map_or(hash, |data| XxHash64::oneshot(hash ^ 1, data))
+    })
 }
 
 impl fmt::Debug for SimDisk {

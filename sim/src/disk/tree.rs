@@ -94,6 +94,25 @@ impl Tree {
         seen
     }
 
+    /// Every path from the root (no content for directories), in order.
+    pub(super) fn files(&self) -> Vec<(String, Option<Bytes>)> {
+        let mut found = Vec::new();
+        let mut open = vec![(String::new(), ROOT)];
+        while let Some((prefix, dir)) = open.pop() {
+            for (name, ino) in self.names(dir).into_iter().flatten() {
+                let path = format!("{prefix}/{name}");
+                if self.is_dir(*ino) {
+                    found.push((path.clone(), None));
+                    open.push((path, *ino));
+                } else {
+                    found.push((path, Some(self.data(*ino))));
+                }
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+
     /// Forgets every node that is not in `keep`.
     pub(super) fn sweep(&mut self, keep: &BTreeSet<Ino>) {
         self.nodes.retain(|ino, _| keep.contains(ino));
