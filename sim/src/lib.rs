@@ -5,14 +5,16 @@
 //!             effects.rs  the seam: stable names, the trace      disk/       a disk with un-synced effects, crash images
 //!             fault.rs    what goes wrong, bound to a name       tape.rs, witness.rs   a source and a sink outside
 //! run:        scenario.rs a run written down                     subject.rs  what lives in the world
-//!             runner.rs   runs it and judges it                  observe.rs  what readers of sinks and logs see
+//!             pipeline.rs the engine, as that                    runner.rs   runs a scenario and judges it
+//!             observe.rs  what readers of sinks and logs see
 //! reference:  model/      a naive interpreter of the same queries, sharing no code with the engine
 //! failure:    sweep.rs    every crash point of a scenario        shrink.rs   makes a failing scenario small
 //!             page.rs     a failure as text                      picture.rs  its timeline as SVG
 //! many:       draw.rs     a seed becomes a scenario              campaign.rs many seeds, and what they reached
 //! ```
 //! The engine knows nothing of this crate: it is given an `Environment`, and a simulated one differs from a real one
-//! only in what is behind it. Absent from here: threads, real time, and the real disk.
+//! only in what is behind it. Absent from here: real time and the real disk; threads
+//! only take different runs, never parts of one.
 
 pub mod campaign;
 pub mod clock;
@@ -26,6 +28,7 @@ pub mod model;
 pub mod observe;
 pub mod page;
 pub mod picture;
+pub mod pipeline;
 pub mod runner;
 pub mod scenario;
 pub mod shrink;

@@ -159,6 +159,10 @@ impl<'a> Runner<'a> {
     fn new(scenario: &'a Scenario, subject: &'a dyn Subject) -> Self {
         let world = World::new(scenario.seed);
         world.effects().arm(scenario.faults.iter().cloned());
+        // A pipeline may read a folder before the first file is in it.
+        let files =
+            scenario.steps.iter().filter_map(|step| if let Step::Drop { file, .. } = step { Some(file) } else { None });
+        files.for_each(|file| make_dirs(&world, &format!("{HOME}/{file}")));
         Self {
             scenario,
             subject,
@@ -324,16 +328,9 @@ impl<'a> Runner<'a> {
                     text.push('\n');
                 }
                 let path = format!("{HOME}/{file}");
-                let dirs: Vec<&Path> = Path::new(&path).ancestors().skip(1).collect();
-                for dir in dirs.iter().rev() {
-                    // Most are there already.
-                    let _ = outside.mkdir(dir);
-                }
                 outside.write(path.as_ref(), text.as_bytes()).expect("the world outside has room");
                 outside.fsync_file(path.as_ref()).expect("the file was just written");
-                for dir in dirs {
-                    outside.fsync_dir(dir).expect("the directories were just made");
-                }
+                make_dirs(&self.world, &path);
             }
             Step::Remove { file } => {
                 let path = format!("{HOME}/{file}");
@@ -357,6 +354,19 @@ impl<'a> Runner<'a> {
             virtual_us: self.world.clock().monotonic_us(),
             images: self.images,
         }
+    }
+}
+
+/// Makes the directories above a path, and their names and the path's own durable.
+fn make_dirs(world: &World, path: &str) {
+    let outside = world.disk().outside();
+    let dirs: Vec<&Path> = Path::new(path).ancestors().skip(1).collect();
+    for dir in dirs.iter().rev() {
+        // Most are there already.
+        let _ = outside.mkdir(dir);
+    }
+    for dir in dirs {
+        outside.fsync_dir(dir).expect("the directories were just made");
     }
 }
 
