@@ -21,7 +21,7 @@ use crate::query::{QuerySetup, StreamingQuery};
 use crate::session::Session;
 use crate::sink::{SinkContext, SinkProvider};
 use crate::source::{Source, SourceContext};
-use crate::state::{OperatorState, SnapshotPolicy, check_operators, record_operators};
+use crate::state::{OperatorState, SnapshotPolicy, check_operators};
 use crate::storage::Folder;
 use crate::writer::{DataStreamWriter, SinkChoice};
 
@@ -263,9 +263,7 @@ async fn begin(checkpoint: &Checkpoint, occurrences: usize, conf: Conf) -> Resul
 async fn open_state(checkpoint: &Checkpoint, plan: &PlannedQuery, from: &StartPoint) -> Result<()> {
     let folder = checkpoint.state_folder();
     let specs: Vec<_> = plan.operators.iter().map(|operator| operator.spec.clone()).collect();
-    if from.batch_id == 0 {
-        record_operators(&folder, &specs).await?;
-    } else {
+    if from.batch_id > 0 {
         check_operators(&folder, &specs).await?;
     }
     for operator in &plan.operators {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::draw;
 use crate::effects::{Outcome, kind_of};
 use crate::page;
-use crate::runner::{Failure, FailureKind, LifeEnd, Run, judge, run};
+use crate::runner::{Failure, FailureKind, LifeEnd, Run, baseline_of, judge, run};
 use crate::scenario::Scenario;
 use crate::shrink::shrink;
 use crate::subject::Subject;
@@ -129,7 +129,7 @@ impl Campaign<'_> {
         }
         let scenario = scenario.with_faults(draw::faults(seed, &baseline.trace));
         let disturbed = run(&scenario, self.subject);
-        let failures = judge(&disturbed, &baseline);
+        let failures = judge_against(&scenario, &disturbed, &baseline, self.subject);
         let found = (!failures.is_empty()).then(|| self.failed(seed, &scenario, &failures));
         SeedRun { baseline, disturbed, found }
     }
@@ -161,9 +161,17 @@ pub fn check(scenario: &Scenario, subject: &dyn Subject) -> (Run, Run, Vec<Failu
     }
     let run = run(scenario, subject);
     if failures.is_empty() {
-        failures = judge(&run, &baseline);
+        failures = judge_against(scenario, &run, &baseline, subject);
     }
     (baseline, run, failures)
+}
+
+/// Judges a run by the undisturbed one, or by one with the same interruptions if it had any.
+fn judge_against(scenario: &Scenario, disturbed: &Run, undisturbed: &Run, subject: &dyn Subject) -> Vec<Failure> {
+    if disturbed.interruptions.is_empty() {
+        return judge(disturbed, undisturbed);
+    }
+    judge(disturbed, &run(&baseline_of(scenario, disturbed), subject))
 }
 
 impl Report {

@@ -21,7 +21,7 @@ use wavetank_engine::storage::Posix;
 
 use crate::disk::CrashImage;
 use crate::effects::{Death, Effect};
-use crate::fault::Harm;
+use crate::fault::{Fault, Harm};
 use crate::observe::{Logs, Observed, Seen, durable_logs, log_complaints, observe};
 use crate::scenario::{Scenario, Step};
 use crate::subject::{Life, Subject};
@@ -51,6 +51,9 @@ pub struct Run {
     pub digest: u64,
     /// How much virtual time passed, in microseconds.
     pub virtual_us: u64,
+    /// Where a run without harm must be interrupted too, to run the same batches: a query that starts again with
+    /// nothing promised decides anew whether a batch without data is due (`spec/01`: not before one with data).
+    pub interruptions: Vec<Fault>,
     /// By life that crashed: what the disk would have held after it, by image, for the images asked for.
     pub images: BTreeMap<u32, BTreeMap<CrashImage, u64>>,
 }
@@ -138,6 +141,9 @@ struct Runner<'a> {
     failures: Vec<Failure>,
     images_asked: &'a [CrashImage],
     images: BTreeMap<u32, BTreeMap<CrashImage, u64>>,
+    interruptions: Vec<Fault>,
+    /// The life that a run with only these interruptions would be in.
+    calm_life: u32,
 }
 
 /// How far the steps are; outlives the lives of the process.
@@ -176,6 +182,8 @@ impl<'a> Runner<'a> {
             failures: Vec::new(),
             images_asked: &[],
             images: BTreeMap::new(),
+            interruptions: Vec::new(),
+            calm_life: 0,
         }
     }
 
@@ -199,6 +207,9 @@ impl<'a> Runner<'a> {
         };
         let goes_on = self.after(&end);
         self.look();
+        if goes_on {
+            self.note_interruption(&end);
+        }
         self.lives.push(end);
         if goes_on {
             let spare = self.scenario.steps.iter().filter(|step| **step == Step::Restart).count() + SPARE_LIVES;
@@ -210,6 +221,25 @@ impl<'a> Runner<'a> {
             self.world.reboot();
         }
         goes_on
+    }
+
+    fn note_interruption(&mut self, end: &LifeEnd) {
+        if *end == LifeEnd::Restarted {
+            self.calm_life += 1;
+            return;
+        }
+        let mut noted = false;
+        for (root, logs) in &self.observed.logs {
+            let (promised, done) = (logs.offsets.keys().next_back(), logs.commits.keys().next_back());
+            let Some(done) = done.filter(|done| promised == Some(*done)) else { continue };
+            let at = format!("{root}/commits/{done} link");
+            if !self.interruptions.iter().any(|known| known.at == at) {
+                let harm = Harm::CrashAfter { image: CrashImage::Kill };
+                self.interruptions.push(Fault { life: self.calm_life, at, harm });
+                noted = true;
+            }
+        }
+        self.calm_life += u32::from(noted);
     }
 
     /// Does to the world what the end of a life means; whether another life follows.
@@ -353,6 +383,7 @@ impl<'a> Runner<'a> {
             steps: self.progress.into_inner().steps,
             virtual_us: self.world.clock().monotonic_us(),
             images: self.images,
+            interruptions: self.interruptions,
         }
     }
 }
@@ -385,7 +416,8 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("something that is no text").to_owned()
 }
 
-/// Everything that is wrong with a run, compared with the same scenario without faults.
+/// Everything that is wrong with a run, compared with the same scenario without faults but with the interruptions of
+/// the run ([`baseline_of`]).
 pub fn judge(run: &Run, baseline: &Run) -> Vec<Failure> {
     let mut failures = run.failures.clone();
     for (sink, seen) in &run.observed.sinks {
@@ -398,6 +430,11 @@ pub fn judge(run: &Run, baseline: &Run) -> Vec<Failure> {
         failures.extend(rows_differ(&baseline.observed, &run.observed));
     }
     failures
+}
+
+/// What a run is compared with: the same scenario, the same interruptions, no other harm.
+pub fn baseline_of(scenario: &Scenario, run: &Run) -> Scenario {
+    scenario.with_faults(run.interruptions.iter().cloned())
 }
 
 fn rows_differ(expected: &Observed, got: &Observed) -> Vec<Failure> {

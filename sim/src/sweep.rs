@@ -8,12 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::disk::CrashImage;
 use crate::effects::{Effect, Outcome, kind_of};
 use crate::fault::{Fault, Harm};
-use crate::runner::{Failure, FailureKind, LifeEnd, Run, judge, run, run_with_images};
+use crate::runner::{Failure, FailureKind, LifeEnd, Run, baseline_of, judge, run, run_with_images};
 use crate::scenario::Scenario;
 use crate::subject::Subject;
 
@@ -132,7 +132,8 @@ pub fn sweep(scenario: &Scenario, subject: &(dyn Subject + Sync), depth: &Depth)
     }
     let points: Vec<(&Effect, bool)> =
         baseline.trace.iter().flat_map(|effect| [(effect, true), (effect, false)]).collect();
-    let sweeper = Sweeper { subject, baseline: &baseline, depth };
+    let calm = Mutex::new(BTreeMap::from([(Vec::new(), Arc::new(baseline.clone()))]));
+    let sweeper = Sweeper { subject, calm, depth };
     let next = AtomicUsize::new(0);
     let parts = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
@@ -157,11 +158,23 @@ fn points_key(baseline: &Run, effect: &Effect) -> usize {
 
 struct Sweeper<'a> {
     subject: &'a (dyn Subject + Sync),
-    baseline: &'a Run,
+    /// What to compare with, by interruptions.
+    calm: Mutex<BTreeMap<Vec<Fault>, Arc<Run>>>,
     depth: &'a Depth,
 }
 
 impl Sweeper<'_> {
+    /// The run to compare with: as undisturbed as this one allows.
+    fn baseline(&self, scenario: &Scenario, crashed: &Run) -> Arc<Run> {
+        let lock = || self.calm.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(&crashed.interruptions).cloned();
+        known.unwrap_or_else(|| {
+            let calm = Arc::new(run(&baseline_of(scenario, crashed), self.subject));
+            lock().insert(crashed.interruptions.clone(), Arc::clone(&calm));
+            calm
+        })
+    }
+
     /// All images of one crash point.
     fn point(&self, scenario: &Scenario, effect: &Effect, before: bool) -> Sweep {
         let mut sweep = Sweep::default();
@@ -196,7 +209,7 @@ impl Sweeper<'_> {
         faults.push(Fault { life: effect.life, at: effect.name.clone(), harm });
         let scenario = scenario.with_faults(faults);
         let crashed = run_with_images(&scenario, self.subject, &self.depth.images);
-        let mut failures = judge(&crashed, self.baseline);
+        let mut failures = judge(&crashed, &self.baseline(&scenario, &crashed));
         if !died_at(&crashed, effect) && failures.is_empty() {
             let text = format!("{} was not reached though the same run without the crash had it", effect.name);
             failures.push(Failure { kind: FailureKind::Determinism, text });

@@ -4,13 +4,23 @@ use super::driver::{Driver, MicroBatch};
 use super::measure::TriggerTimes;
 use crate::checkpoint::OffsetEntry;
 use crate::error::{Error, Result};
+use crate::state::record_operators;
 
 impl Driver {
     /// Writes `offsets/N` (unless an earlier run did), commits batch N-1 to the sources, and purges old log entries.
     pub(super) async fn promise(&mut self, batch: &MicroBatch, times: &mut TriggerTimes) -> Result<()> {
-        if batch.promised {
-            return Ok(());
+        if !batch.promised {
+            self.log_promise(batch, times).await?;
         }
+        if batch.id == 0 {
+            // Not before the promise: a checkpoint with state and without a promise is one that somebody damaged.
+            let specs: Vec<_> = self.parts.plan.operators.iter().map(|operator| operator.spec.clone()).collect();
+            record_operators(&self.parts.checkpoint.state_folder(), &specs).await?;
+        }
+        Ok(())
+    }
+
+    async fn log_promise(&mut self, batch: &MicroBatch, times: &mut TriggerTimes) -> Result<()> {
         let since = times.now_us();
         let entry = OffsetEntry {
             batch_watermark_ms: batch.watermark_ms,
