@@ -1,1 +1,60 @@
-fn main() {}
+//! The `wavetank` program: pipelines as SQL files, run, explained and simulated.
+//!
+//! One module per subcommand. `progress` and `signals` belong to `run`; `session` and `warnings` to all. Data goes to
+//! stdout, everything else to stderr. Absent: everything that decides an answer; the program only calls the library.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod explain;
+mod progress;
+mod run;
+mod session;
+mod signals;
+mod warnings;
+
+/// Spark Structured Streaming's semantics without the cluster: pipelines are SQL files.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a pipeline until its triggers say it is done, or until it is told to stop.
+    Run(run::Arguments),
+    /// Shows how a pipeline would be run. Nothing runs and nothing is written.
+    Explain(explain::Arguments),
+}
+
+/// What a subcommand answers: it did what was asked, or why it did not.
+type Outcome = wavetank::Result<()>;
+
+fn main() -> ExitCode {
+    let Cli { command } = Cli::parse();
+    warnings::show();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("cannot start: {error}")),
+    };
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Run(arguments) => run::run(arguments).await,
+            Command::Explain(arguments) => explain::explain(arguments).await,
+        }
+    });
+    // What still runs (reads of files that nobody waits for any more) is not waited for.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error.to_string()),
+    }
+}
+
+fn failed(text: &str) -> ExitCode {
+    eprintln!("error: {text}");
+    ExitCode::FAILURE
+}

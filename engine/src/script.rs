@@ -54,6 +54,27 @@ impl Session {
         Ok(run)
     }
 
+    /// The plans of a script's streaming tables, by name, in order. Settings, tables and views of the script are made in
+    /// this session, its `SELECT`s are not run, and no query is started.
+    pub async fn explain_script(&self, text: &str) -> Result<Vec<(String, String)>> {
+        let mut plans = vec![];
+        for Located { line, statement } in parse_script(text)? {
+            let done = match statement {
+                Statement::CreateStreamingTable(table) => {
+                    let name = table.name.clone();
+                    match self.streaming_writer(table).await {
+                        Ok(writer) => writer.explain().await.map(|plan| plans.push((name, plan))),
+                        Err(error) => Err(error),
+                    }
+                }
+                Statement::Query(_) | Statement::Explain { .. } => Ok(()),
+                other => self.statement(other, &mut ScriptRun::default(), &mut vec![]).await,
+            };
+            done.map_err(|error| at_line(error, line))?;
+        }
+        Ok(plans)
+    }
+
     async fn statement(&self, statement: Statement, run: &mut ScriptRun, ready: &mut Vec<Ready>) -> Result<()> {
         match statement {
             Statement::Set { key, value } => run.answers.extend(self.set_statement(key, value)?),
@@ -126,6 +147,10 @@ impl Session {
     }
 
     async fn streaming_table(&self, table: CreateStreamingTable) -> Result<Ready> {
+        start::prepare(self.streaming_writer(table).await?).await
+    }
+
+    async fn streaming_writer(&self, table: CreateStreamingTable) -> Result<DataStreamWriter> {
         let mut writer: DataStreamWriter = self
             .sql(table.query)
             .await?
@@ -145,7 +170,7 @@ impl Session {
         for (name, value) in options.iter() {
             writer = writer.option(name, value);
         }
-        start::prepare(writer).await
+        Ok(writer)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::sink::{SinkContext, SinkProvider};
 use crate::source::{Source, SourceContext};
 use crate::state::{OperatorState, SnapshotPolicy, check_operators};
 use crate::storage::Folder;
-use crate::writer::{DataStreamWriter, SinkChoice};
+use crate::writer::DataStreamWriter;
 
 /// A query that has only to be spawned.
 pub(crate) struct Ready {
@@ -44,10 +44,7 @@ pub(crate) fn spawn(session: &Session, ready: Ready) -> StreamingQuery {
 pub(crate) async fn prepare(writer: DataStreamWriter) -> Result<Ready> {
     let session = writer.frame.session().clone();
     let state = session.inner.context.state();
-    let sink_provider = match &writer.sink {
-        SinkChoice::Format(format) => session.sink_provider(format)?,
-        SinkChoice::Provider(provider) => Arc::clone(provider),
-    };
+    let sink_provider = writer.sink_provider()?;
     let sink_options = check_writer(&writer, sink_provider.as_ref(), &session)?;
     let analysed = analyse(writer.frame.plan().clone(), &state)?;
     check_streaming(&analysed, writer.output_mode, &CheckSettings::from_conf(&session.conf())?)?;
@@ -69,6 +66,26 @@ pub(crate) async fn prepare(writer: DataStreamWriter) -> Result<Ready> {
     let prepared = Prepared { writer, session, state, conf, sink_provider, sink_options };
     let setup = prepared.setup(explained)?;
     Ok(Ready { driver: prepared.driver(checkpoint, plan, from).await?, setup })
+}
+
+/// The plans of a query, logical and physical. Neither the checkpoint nor the sink is touched; the partitions of state
+/// are the session's, as in a first start.
+pub(crate) async fn explain(writer: DataStreamWriter) -> Result<String> {
+    let session = writer.frame.session().clone();
+    let state = session.inner.context.state();
+    let sink_provider = writer.sink_provider()?;
+    check_writer(&writer, sink_provider.as_ref(), &session)?;
+    let analysed = analyse(writer.frame.plan().clone(), &state)?;
+    let conf = session.conf();
+    check_streaming(&analysed, writer.output_mode, &CheckSettings::from_conf(&conf)?)?;
+    let logical = plan_logical(analysed, &state, writer.output_mode, session.inner.parallelism)?;
+    let partitions = conf.positive(SHUFFLE_PARTITIONS)? as usize;
+    let plan = logical.plan_physical(&state, partitions, Arc::clone(&session.inner.environment.clock)).await?;
+    Ok(format!(
+        "Logical plan:\n{}\n\nPhysical plan:\n{}",
+        plan.logical.display_indent(),
+        displayable(plan.physical.as_ref()).indent(false)
+    ))
 }
 
 /// What a start has found out before it opens sources, state and sink.

@@ -104,6 +104,19 @@ impl DataStreamWriter {
         self.option("path", path).start().await
     }
 
+    /// How the query would be run: its logical and its physical plan. Everything that can be checked without the
+    /// checkpoint is checked; nothing is written.
+    pub async fn explain(self) -> Result<String> {
+        start::explain(self).await
+    }
+
+    pub(crate) fn sink_provider(&self) -> Result<Arc<dyn SinkProvider>> {
+        match &self.sink {
+            SinkChoice::Format(format) => self.frame.session().sink_provider(format),
+            SinkChoice::Provider(provider) => Ok(Arc::clone(provider)),
+        }
+    }
+
     /// Like [`DataStreamWriter::start`], but nothing runs: the caller triggers the batches, one by one.
     pub async fn driver(self) -> Result<Driver> {
         Ok(start::prepare(self).await?.driver)

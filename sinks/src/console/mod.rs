@@ -7,6 +7,7 @@ use std::fmt::{self, Debug};
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
@@ -98,6 +99,11 @@ impl Layout {
         };
         Ok(Self { rows: usize::try_from(rows).unwrap_or(0), truncate: options.boolean("truncate", true)? })
     }
+}
+
+/// All rows as a table, as Spark's `show(truncate = false)` draws it: for answers outside a stream.
+pub fn show(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<String> {
+    table::draw(schema, rows, false)
 }
 
 /// A running [`ConsoleProvider`].
