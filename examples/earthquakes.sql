@@ -15,7 +15,7 @@ OPTIONS (path 'examples/data/earthquakes', pathGlobFilter '*.json', maxFilesPerT
 -- The region is what follows the last comma: '7km WNW of Cobb, CA' is in CA. Records come up to a week after the
 -- earthquake; those that come within a day of the newest one count.
 CREATE TEMPORARY VIEW regional AS
-SELECT time, mag, place, element_at(split(place, ', '), -1) AS region
+SELECT time, mag, place, substring_index(place, ', ', -1) AS region
 FROM STREAM quakes WATERMARK time DELAY OF INTERVAL 1 DAY
 WHERE type = 'earthquake';
 
