@@ -19,11 +19,7 @@ use support::case::Case;
 use support::run::{Layout, Outcome, run_case};
 
 /// Kinds that this version cannot run.
-const NOT_YET: [&str; 19] = [
-    "dedup",
-    "dedup_then_agg",
-    "dedup_within",
-    "distinct",
+const NOT_YET: [&str; 12] = [
     "guide-ad-impressions-clicks-full",
     "guide-ad-impressions-clicks-inner",
     "guide-ad-impressions-clicks-left",
@@ -31,12 +27,9 @@ const NOT_YET: [&str; 19] = [
     "guide-session-window-append",
     "guide-session-window-complete",
     "join_then_agg",
-    "real-earthquakes-dedup-within",
     "real-earthquakes-swarms",
     "session",
     "ss_join",
-    "stream_limit",
-    "union_two",
     "unsupported",
     "window_join",
 ];

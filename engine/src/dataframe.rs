@@ -11,9 +11,10 @@ use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, 
 
 use crate::error::{Error, Result};
 use crate::options::did_you_mean;
+use crate::plan::dedup::{Deduplicate, Memory};
 use crate::plan::physical::analyse;
 use crate::plan::relation::is_streaming;
-use crate::plan::watermark::watermark_node;
+use crate::plan::watermark::{event_time_columns, watermark_node};
 use crate::session::Session;
 use crate::sql::duration::watermark_delay_ms;
 use crate::sql::plan_expr;
@@ -163,24 +164,68 @@ impl DataFrame {
         self.group_by([]).agg(exprs)
     }
 
-    /// Each row once.
+    /// Each row once: [`DataFrame::drop_duplicates`] by all columns. (SQL's `SELECT DISTINCT` on a stream is an
+    /// aggregation instead and needs a watermark in append mode, `spec/04` section 1.)
     pub fn distinct(&self) -> Result<Self> {
-        self.then(LogicalPlanBuilder::distinct)
+        self.drop_duplicates(&[])
     }
 
-    /// Each row once, judged by these columns (none: all of them).
+    /// The first row of each combination of these columns (none: of all of them). On a stream over all batches: what
+    /// was seen is remembered until the watermark passes the event-time column, for ever if that is not among the
+    /// columns. An unknown column is `UNRESOLVED_COLUMN_AMONG_FIELD_NAMES`.
     pub fn drop_duplicates(&self, columns: &[&str]) -> Result<Self> {
-        let _ = columns;
-        Err(Error::analysis_class(crate::plan::incremental::NOT_YET, "dropDuplicates is not supported yet."))
+        let keys = self.columns_among(columns)?;
+        if self.is_streaming() {
+            let plan = Deduplicate::plan(self.plan.clone(), keys, Memory::OfKey);
+            return Ok(Self { session: self.session.clone(), plan });
+        }
+        let all: Vec<_> = self.plan.schema().columns();
+        if keys.len() == all.len() {
+            return self.then(LogicalPlanBuilder::distinct);
+        }
+        let exprs = |columns: Vec<Column>| columns.into_iter().map(Expr::Column).collect::<Vec<_>>();
+        self.then(|plan| plan.distinct_on(exprs(keys), exprs(all), None))
     }
 
-    /// Each row once within the watermark's delay, judged by these columns (none: all of them).
+    /// The first row of each combination of these columns (none: of all of them) within the watermark's delay: what
+    /// was seen is forgotten once the watermark reaches the first row's event time plus the delay. Only for streams
+    /// with a watermark (checked when the query starts).
     pub fn drop_duplicates_within_watermark(&self, columns: &[&str]) -> Result<Self> {
-        let _ = columns;
-        Err(Error::analysis_class(
-            crate::plan::incremental::NOT_YET,
-            "dropDuplicatesWithinWatermark is not supported yet.",
-        ))
+        if !self.is_streaming() {
+            return Err(Error::analysis(
+                "dropDuplicatesWithinWatermark is not supported with batch DataFrames/DataSets. Use drop_duplicates.",
+            ));
+        }
+        let keys = self.columns_among(columns)?;
+        let marked = event_time_columns(&self.plan).iter().position(Option::is_some);
+        let event_time = marked.map(|index| Column::from(self.plan.schema().qualified_field(index)));
+        let plan = Deduplicate::plan(self.plan.clone(), keys, Memory::WithinWatermark(event_time));
+        Ok(Self { session: self.session.clone(), plan })
+    }
+
+    /// The columns of these names, each once, in the order asked for; all columns for no names.
+    fn columns_among(&self, names: &[&str]) -> Result<Vec<Column>> {
+        let columns = self.plan.schema().columns();
+        if names.is_empty() {
+            return Ok(columns);
+        }
+        let mut found: Vec<Column> = vec![];
+        for name in names {
+            let of_name: Vec<_> = columns.iter().filter(|column| column.name.eq_ignore_ascii_case(name)).collect();
+            if of_name.is_empty() {
+                let all: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+                return Err(Error::analysis_class(
+                    "UNRESOLVED_COLUMN_AMONG_FIELD_NAMES",
+                    format!(
+                        "Cannot resolve column name \"{name}\" among ({}).{} Name one of these.",
+                        all.join(", "),
+                        did_you_mean(name, all.iter().copied())
+                    ),
+                ));
+            }
+            found.extend(of_name.into_iter().filter(|column| !found.contains(column)).cloned().collect::<Vec<_>>());
+        }
+        Ok(found)
     }
 
     /// Rows of both frames that belong together.

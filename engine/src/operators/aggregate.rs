@@ -13,7 +13,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, new_empty_array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_empty_array};
 use arrow::compute::{concat, filter, filter_record_batch};
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -27,16 +27,15 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr,
-    PlanProperties, ReplaceChildrenOptions,
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
+    ReplaceChildrenOptions,
 };
 use futures::TryStreamExt;
 
 use super::batch::{BatchContext, OperatorWatermarks};
 use super::exchange::required_distribution;
 use super::stateful::{OperatorNumbers, StatefulOperator};
-use super::watermark::event_time_micros;
-use crate::error::Error;
+use super::watermark::{event_time_micros, on_time};
 use crate::sink::OutputMode;
 use crate::state::{Cursor, DEFAULT_STORE, StateRows, StateSchema, StateStore, Until, normalise_keys};
 
@@ -199,11 +198,7 @@ impl ExecutionPlan for StateAggregateExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let inputs = self.input.output_partitioning().partition_count();
-        if inputs != self.operator.partitions() {
-            let state = self.operator.partitions();
-            return Err(Error::internal(format!("{inputs} partitions flow into {state} partitions of state")).into());
-        }
+        self.operator.check_partitions(&self.input)?;
         let input = self.input.execute(partition, context)?;
         let (aggregation, operator) = (Arc::clone(&self.aggregation), Arc::clone(&self.operator));
         let batch = self.context.current();
@@ -267,11 +262,7 @@ impl PartitionRun<'_> {
         for partial in partials {
             let counts = partial.num_columns() - 1;
             if !complete {
-                let times = event_time_micros(partial.column(key))?;
-                let times = times.as_primitive::<TimestampMicrosecondType>();
-                // `<=` and not `<`: an event at the watermark itself is late. Null is not.
-                let on_time: BooleanArray =
-                    times.iter().map(|time| Some(time.is_none_or(|time| time > late_us))).collect();
+                let on_time = on_time(partial.column(key), late_us)?;
                 if on_time.true_count() < on_time.len() {
                     let rows = partial.column(counts).as_primitive::<Int64Type>();
                     let late: i64 =

@@ -28,7 +28,7 @@ use datafusion::physical_plan::{
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
-use crate::state::partition_of;
+use crate::state::{normalise_keys, partition_of};
 
 type Gathered = Shared<BoxFuture<'static, Result<Arc<Vec<Vec<RecordBatch>>>, Arc<DataFusionError>>>>;
 
@@ -94,6 +94,8 @@ impl StateExchangeExec {
 /// Appends the rows of each partition to its list.
 fn deal(rows: &RecordBatch, keys: &[usize], dealt: &mut [Vec<RecordBatch>]) -> Result<()> {
     let columns: Vec<_> = keys.iter().map(|key| Arc::clone(rows.column(*key))).collect();
+    // Equal keys belong to one partition, also 0.0 and -0.0.
+    let columns = normalise_keys(&columns)?;
     let mut indices = vec![vec![]; dealt.len()];
     for (row, partition) in partition_of(&columns, rows.num_rows(), dealt.len())?.values().iter().enumerate() {
         indices[*partition as usize].push(row as u32);

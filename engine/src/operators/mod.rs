@@ -10,7 +10,9 @@ use datafusion::physical_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 
 pub mod aggregate;
 pub mod batch;
+pub mod dedup;
 pub mod exchange;
+pub mod limit;
 pub mod source_scan;
 pub mod stateful;
 pub mod watermark;

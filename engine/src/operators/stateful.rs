@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+
 use crate::environment::Clock;
 use crate::error::{Error, Result};
 use crate::progress::StateOperatorProgress;
@@ -54,6 +56,8 @@ pub struct OperatorNumbers {
     pub removed: u64,
     /// Input rows that were late (for windows: pairs of row and window).
     pub dropped_by_watermark: u64,
+    /// Rows that an operator had seen before (Spark: `numDroppedDuplicateRows`), for operators that look out for them.
+    pub duplicates: Option<u64>,
     /// Microseconds spent looking up, merging and putting.
     pub updates_us: u64,
     /// Microseconds spent evicting.
@@ -65,6 +69,7 @@ impl OperatorNumbers {
         self.updated += other.updated;
         self.removed += other.removed;
         self.dropped_by_watermark += other.dropped_by_watermark;
+        self.duplicates = self.duplicates.into_iter().chain(other.duplicates).reduce(|a, b| a + b);
         self.updates_us += other.updates_us;
         self.removals_us += other.removals_us;
     }
@@ -90,6 +95,15 @@ impl StatefulOperator {
     /// How many partitions the state has.
     pub fn partitions(&self) -> usize {
         self.spec.partitions as usize
+    }
+
+    /// Checks that the operator's input has as many partitions as its state; an optimizer may have moved an exchange.
+    pub fn check_partitions(&self, input: &Arc<dyn ExecutionPlan>) -> Result<()> {
+        let (inputs, state) = (input.output_partitioning().partition_count(), self.partitions());
+        if inputs == state {
+            return Ok(());
+        }
+        Err(Error::internal(format!("{inputs} partitions flow into {state} partitions of state")))
     }
 
     /// A store of one partition, by name.
@@ -125,11 +139,11 @@ impl StatefulOperator {
             num_rows_dropped_by_watermark: numbers.dropped_by_watermark,
             num_shuffle_partitions: self.spec.partitions.into(),
             num_state_store_instances: reports.len() as u64,
-            custom_metrics: self.store_metrics().await?,
+            custom_metrics: self.custom_metrics(numbers).await?,
         })
     }
 
-    async fn store_metrics(&self) -> Result<BTreeMap<&'static str, u64>> {
+    async fn custom_metrics(&self, numbers: OperatorNumbers) -> Result<BTreeMap<&'static str, u64>> {
         let (mut hits, mut misses, mut repaired) = (0, 0, 0);
         for store in self.state()?.stores() {
             let metrics = store.lock().await.metrics();
@@ -137,11 +151,13 @@ impl StatefulOperator {
             misses += metrics.loads_from_files;
             repaired += metrics.snapshots_repaired;
         }
-        Ok(BTreeMap::from([
+        let of_store = [
             ("loadedMapCacheHitCount", hits),
             ("loadedMapCacheMissCount", misses),
             ("numSnapshotsAutoRepaired", repaired),
-        ]))
+        ];
+        let of_operator = numbers.duplicates.map(|rows| ("numDroppedDuplicateRows", rows));
+        Ok(of_store.into_iter().chain(of_operator).collect())
     }
 
     /// After a commit: snapshots and cleaning. Trouble is not fatal; it is tried again.

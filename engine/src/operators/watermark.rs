@@ -7,7 +7,8 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::{max, min};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -91,6 +92,19 @@ pub fn event_time_micros(column: &ArrayRef) -> Result<ArrayRef> {
         }
         other => Err(Error::internal(format!("event time of type {other}")).into()),
     }
+}
+
+/// Which event times are not late: those after the late watermark (microseconds), and null. An event at the watermark
+/// itself is late.
+pub fn on_time(times: &ArrayRef, late_us: i64) -> Result<BooleanArray> {
+    let times = event_time_micros(times)?;
+    let times = times.as_primitive::<TimestampMicrosecondType>();
+    let after = BooleanBuffer::from_iter(times.values().iter().map(|time| *time > late_us));
+    let on_time = match times.nulls() {
+        Some(valid) => &after | &!valid.inner(),
+        None => after,
+    };
+    Ok(BooleanArray::new(on_time, None))
 }
 
 /// One watermark node of a query: its delay, and what it saw in the batch that ran last.

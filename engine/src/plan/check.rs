@@ -6,6 +6,8 @@
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, Join, JoinType, Limit, LogicalPlan, SkipType};
 
+use super::dedup::{Deduplicate, Memory};
+use super::nodes::as_node;
 use super::relation::{has_streaming_subquery, is_streaming};
 use super::watermark::{event_time_columns, mark_of};
 use crate::conf::Conf;
@@ -130,6 +132,13 @@ fn check_nodes(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
                 window.window_expr.iter().map(|expr| expr.schema_name().to_string()).collect::<Vec<_>>().join(", ")
             ),
         )),
+        LogicalPlan::Extension(_) => match as_deduplicate(plan).map(Deduplicate::memory) {
+            Some(Memory::WithinWatermark(None)) => Err(Error::analysis(
+                "dropDuplicatesWithinWatermark is not supported on streaming DataFrames/DataSets without watermark. \
+                 Call withWatermark first.",
+            )),
+            _ => Ok(()),
+        },
         LogicalPlan::Union(union) => {
             if union.inputs.iter().all(|input| is_streaming(input)) {
                 return Ok(());
@@ -141,6 +150,19 @@ fn check_nodes(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+fn as_deduplicate(plan: &LogicalPlan) -> Option<&Deduplicate> {
+    let LogicalPlan::Extension(extension) = plan else { return None };
+    as_node(extension.node.as_ref())
+}
+
+/// A deduplication without event time in its key never takes a row for late because of what came before.
+fn forgets_by_watermark(deduplicate: &Deduplicate) -> bool {
+    let marks = event_time_columns(deduplicate.input());
+    let schema = deduplicate.input().schema();
+    let is_marked = |key| schema.index_of_column(key).is_ok_and(|index| marks[index].is_some());
+    *deduplicate.memory() != Memory::OfKey || deduplicate.keys().iter().any(is_marked)
 }
 
 fn check_distinct_aggregates(exprs: &[Expr]) -> Result<()> {
@@ -239,6 +261,7 @@ fn check_chains(plan: &LogicalPlan, mode: OutputMode, settings: &CheckSettings) 
     plan.apply(|node| {
         let stateful = match node {
             LogicalPlan::Join(join) => is_streaming(&join.left) && is_streaming(&join.right),
+            LogicalPlan::Extension(_) => as_deduplicate(node).is_some_and(forgets_by_watermark),
             other => is_streaming_aggregation(other),
         };
         refused |= stateful

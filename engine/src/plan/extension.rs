@@ -15,7 +15,9 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
-use super::nodes::{StatefulAggregate, Watermark, as_node};
+use super::dedup::Deduplicate;
+use super::limit::StreamLimit;
+use super::nodes::{StatefulAggregate, StatefulNode, Watermark, as_node};
 use super::physical::{Handles, PlanSettings};
 use crate::operators::aggregate::{Aggregation, StateAggregateExec};
 use crate::operators::batch::BatchContext;
@@ -56,6 +58,12 @@ impl ExtensionPlanner for StatefulPlanner {
         if let Some(aggregate) = as_node::<StatefulAggregate>(node) {
             return Ok(Some(self.aggregate(aggregate, Arc::clone(&physical_inputs[0]), &planning)?));
         }
+        if let Some(deduplicate) = as_node::<Deduplicate>(node) {
+            return Ok(Some(self.deduplicate(deduplicate, Arc::clone(&physical_inputs[0]))?));
+        }
+        if let Some(limit) = as_node::<StreamLimit>(node) {
+            return Ok(Some(self.limit(limit, Arc::clone(&physical_inputs[0]))?));
+        }
         Ok(None)
     }
 }
@@ -82,17 +90,26 @@ impl StatefulPlanner {
 
         let aggregation =
             Arc::new(Aggregation { functions, keys, event_time_key: aggregate.event_time_key, mode: aggregate.mode });
-        let name = "stateStoreSave";
-        let spec = OperatorSpec {
-            operator_id: aggregate.id()? as u32,
-            name: name.into(),
-            partitions: partitions as u32,
-            stores: vec![StoreSpec::default_store(aggregation.state_schema()?)],
-        };
+        let store = StoreSpec::default_store(aggregation.state_schema()?);
         let wants = NoDataBatch::of_aggregation(aggregate.mode);
+        let operator = self.operator(aggregate.id()?, "stateStoreSave", vec![store], partitions, wants);
+        Ok(Arc::new(StateAggregateExec::new(exchanged, aggregation, operator, Arc::clone(&self.context), schema)))
+    }
+
+    /// An operator, known to the driver.
+    pub(super) fn operator(
+        &self,
+        id: usize,
+        name: &'static str,
+        stores: Vec<StoreSpec>,
+        partitions: usize,
+        wants: NoDataBatch,
+    ) -> Arc<StatefulOperator> {
+        let (operator_id, partitions) = (id as u32, partitions as u32);
+        let spec = OperatorSpec { operator_id, name: name.into(), partitions, stores };
         let operator = Arc::new(StatefulOperator::new(name, spec, wants, Arc::clone(&self.settings.clock)));
         self.handles.with(|made| made.operators.insert(operator.id, Arc::clone(&operator)));
-        Ok(Arc::new(StateAggregateExec::new(exchanged, aggregation, operator, Arc::clone(&self.context), schema)))
+        operator
     }
 }
 

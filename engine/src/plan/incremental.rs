@@ -1,7 +1,7 @@
 //! Replaces what must remember, above a streaming leaf, by nodes that do.
 //!
-//! Works on the analysed plan, bottom-up, before the optimizer: an aggregate whose input is a stream becomes a
-//! [`StatefulAggregate`]. Everything without a streaming leaf below it stays as it is and is computed anew in each
+//! Works on the analysed plan, bottom-up, before the optimizer: an aggregate (or DISTINCT) whose input is a stream
+//! becomes a [`StatefulAggregate`], a LIMIT a [`StreamLimit`]. Everything without a streaming leaf below it stays as it is and is computed anew in each
 //! batch. What is not allowed was refused by `plan::check` before; what this release cannot run yet is refused here,
 //! with the class [`NOT_YET`].
 
@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result as PlanResult;
-use datafusion::logical_expr::{Distinct, LogicalPlan};
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType};
 
-use super::nodes::StatefulAggregate;
+use super::dedup::Deduplicate;
+use super::limit::{StreamLimit, is_sorted};
+use super::nodes::{StatefulAggregate, as_node};
 use super::relation::is_streaming;
 use super::watermark::{event_time_columns, mark_of};
 use crate::error::{Error, Result};
@@ -35,7 +37,7 @@ fn remember(node: LogicalPlan, mode: OutputMode) -> PlanResult<Transformed<Logic
             let marks = event_time_columns(&aggregate.input);
             let event_time_key =
                 aggregate.group_expr.iter().position(|expr| mark_of(expr, &aggregate.input, &marks).is_some());
-            if aggregate.group_expr.iter().any(|e| matches!(e, datafusion::logical_expr::Expr::GroupingSet(_))) {
+            if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
                 return Err(not_yet("GROUPING SETS, ROLLUP and CUBE on a stream"));
             }
             Ok(Transformed::yes(StatefulAggregate::plan(
@@ -50,9 +52,32 @@ fn remember(node: LogicalPlan, mode: OutputMode) -> PlanResult<Transformed<Logic
         LogicalPlan::Join(join) if is_streaming(&join.left) && is_streaming(&join.right) => {
             Err(not_yet("A join of two streams"))
         }
-        LogicalPlan::Distinct(Distinct::All(_) | Distinct::On(_)) => Err(not_yet("DISTINCT on a stream")),
-        LogicalPlan::Limit(_) if mode == OutputMode::Append => Err(not_yet("LIMIT on a stream in append mode")),
+        LogicalPlan::Distinct(Distinct::All(input)) => distinct(input, mode),
+        LogicalPlan::Distinct(Distinct::On(_)) => Err(not_yet("DISTINCT ON on a stream")),
+        LogicalPlan::Limit(limit) => remember_limit(limit, mode),
+        LogicalPlan::Extension(extension) => match as_node::<Deduplicate>(extension.node.as_ref()) {
+            Some(deduplicate) => Ok(Transformed::yes(deduplicate.narrowable()?)),
+            None => Ok(Transformed::no(LogicalPlan::Extension(extension))),
+        },
         other => Ok(Transformed::no(other)),
+    }
+}
+
+/// SQL's DISTINCT is an aggregation without aggregate functions (`spec/04` section 1).
+fn distinct(input: Arc<LogicalPlan>, mode: OutputMode) -> PlanResult<Transformed<LogicalPlan>> {
+    let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
+    remember(LogicalPlan::Aggregate(Aggregate::try_new(input, columns, vec![])?), mode)
+}
+
+fn remember_limit(limit: Limit, mode: OutputMode) -> PlanResult<Transformed<LogicalPlan>> {
+    // The check refuses OFFSET; with the check off it is DataFusion's, batch by batch.
+    let without_offset = matches!(limit.get_skip_type()?, SkipType::Literal(0));
+    match limit.get_fetch_type()? {
+        FetchType::Literal(Some(rows)) if rows > 0 && without_offset && !is_sorted(&limit.input) => {
+            Ok(Transformed::yes(StreamLimit::plan(limit.input, rows, mode)?))
+        }
+        // Nothing at all, everything, or part of a sort.
+        _ => Ok(Transformed::no(LogicalPlan::Limit(limit))),
     }
 }
 

@@ -7,8 +7,10 @@
 
 pub mod batch_functions;
 pub mod check;
+pub mod dedup;
 mod extension;
 pub mod incremental;
+pub mod limit;
 pub mod nodes;
 pub mod physical;
 pub mod relation;

@@ -15,6 +15,9 @@ use datafusion::common::{Column, DFSchemaRef, internal_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
 
+use super::dedup::Deduplicate;
+use super::limit::StreamLimit;
+use super::watermark::OutputRule;
 use crate::sink::OutputMode;
 
 /// `withWatermark(column, delay)`: rows pass unchanged; the event times of the column are observed.
@@ -147,14 +150,14 @@ impl StatefulAggregate {
         let node = Self { input, group_exprs, aggr_exprs, event_time_key, mode, id: None, schema };
         LogicalPlan::Extension(Extension { node: Arc::new(node) })
     }
+}
 
-    /// The operator's number; an error before the query is planned.
-    pub fn id(&self) -> Result<usize> {
+impl StatefulNode for StatefulAggregate {
+    fn id(&self) -> Result<usize> {
         numbered(self.id)
     }
 
-    /// The same node with a number.
-    pub fn with_id(&self, id: usize) -> LogicalPlan {
+    fn with_id(&self, id: usize) -> LogicalPlan {
         let node = Self { id: Some(id), ..self.clone() };
         LogicalPlan::Extension(Extension { node: Arc::new(node) })
     }
@@ -223,11 +226,35 @@ impl UserDefinedLogicalNodeCore for StatefulAggregate {
     }
 }
 
+/// What planning needs to know of a node whose operator remembers, whatever the operator does.
+pub trait StatefulNode {
+    /// The operator's number; an error before the query is planned.
+    fn id(&self) -> Result<usize>;
+
+    /// The same node with a number.
+    fn with_id(&self, id: usize) -> LogicalPlan;
+
+    /// Which watermark what is above works with.
+    fn output_rule(&self) -> Result<OutputRule> {
+        Ok(OutputRule::SameAsInput)
+    }
+}
+
+/// The node as one whose operator remembers, if it is one.
+pub fn as_stateful(plan: &LogicalPlan) -> Option<&dyn StatefulNode> {
+    let LogicalPlan::Extension(extension) = plan else { return None };
+    let node = extension.node.as_ref();
+    let aggregate = || as_node::<StatefulAggregate>(node).map(|node| node as &dyn StatefulNode);
+    let deduplicate = || as_node::<Deduplicate>(node).map(|node| node as &dyn StatefulNode);
+    let limit = || as_node::<StreamLimit>(node).filter(|node| node.is_stateful()).map(|node| node as &dyn StatefulNode);
+    aggregate().or_else(deduplicate).or_else(limit)
+}
+
 /// The node as one of the engine's own kinds, if it is of that kind.
 pub fn as_node<T: 'static>(node: &dyn UserDefinedLogicalNode) -> Option<&T> {
     node.as_any().downcast_ref()
 }
 
-fn numbered(id: Option<usize>) -> Result<usize> {
+pub(super) fn numbered(id: Option<usize>) -> Result<usize> {
     id.map_or_else(|| internal_err!("a stateful node was used before the plan was numbered"), Ok)
 }

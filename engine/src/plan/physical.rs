@@ -23,9 +23,9 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use super::batch_functions::{bind_batch_functions, draws_randomly};
 use super::extension::StatefulPlanner;
 use super::incremental::incremental;
-use super::nodes::{StatefulAggregate, Watermark, as_node};
+use super::nodes::{Watermark, as_node, as_stateful};
 use super::relation::{StreamingRelation, as_streaming_relation};
-use super::watermark::{OutputRule, Propagation};
+use super::watermark::Propagation;
 use crate::environment::Clock;
 use crate::error::{Error, Result};
 use crate::functions::window_expand::TimeWindowExpandPlanner;
@@ -288,8 +288,8 @@ fn number(plan: LogicalPlan) -> Result<(LogicalPlan, Counts)> {
         if let Some(watermark) = as_node::<Watermark>(extension.node.as_ref()) {
             return Ok(Transformed::yes(watermark.with_id(next(&mut counts.watermark_nodes))));
         }
-        if let Some(aggregate) = as_node::<StatefulAggregate>(extension.node.as_ref()) {
-            return Ok(Transformed::yes(aggregate.with_id(next(&mut counts.operators))));
+        if let Some(stateful) = as_stateful(&node) {
+            return Ok(Transformed::yes(stateful.with_id(next(&mut counts.operators))));
         }
         Ok(Transformed::no(node))
     })?;
@@ -299,13 +299,13 @@ fn number(plan: LogicalPlan) -> Result<(LogicalPlan, Counts)> {
 /// The shape of a numbered plan as far as watermarks are concerned.
 fn propagation_of(plan: &LogicalPlan) -> Result<Propagation> {
     let inputs = plan.inputs().into_iter().map(propagation_of).collect::<Result<Vec<_>>>()?;
-    if let LogicalPlan::Extension(extension) = plan {
-        if as_node::<Watermark>(extension.node.as_ref()).is_some() {
-            return Ok(Propagation::Watermark(Box::new(Propagation::Plain(inputs))));
-        }
-        if let Some(aggregate) = as_node::<StatefulAggregate>(extension.node.as_ref()) {
-            return Ok(Propagation::Stateful { operator: aggregate.id()?, inputs, rule: OutputRule::SameAsInput });
-        }
+    if let LogicalPlan::Extension(extension) = plan
+        && as_node::<Watermark>(extension.node.as_ref()).is_some()
+    {
+        return Ok(Propagation::Watermark(Box::new(Propagation::Plain(inputs))));
+    }
+    if let Some(stateful) = as_stateful(plan) {
+        return Ok(Propagation::Stateful { operator: stateful.id()?, inputs, rule: stateful.output_rule()? });
     }
     Ok(Propagation::Plain(inputs))
 }

@@ -87,6 +87,28 @@ pub fn event_time_columns(plan: &LogicalPlan) -> Marks {
     }
 }
 
+/// The one event-time column of a stateful operator's input, by index, with its delay in milliseconds.
+///
+/// Several are an error, `MULTIPLE_EVENT_TIME_COLUMNS` (`spec/02` section 5).
+pub fn event_time_column(input: &LogicalPlan) -> Result<Option<(usize, i64)>> {
+    let marks = event_time_columns(input);
+    let mut marked = marks.iter().enumerate().filter_map(|(index, delay)| Some((index, (*delay)?)));
+    let first = marked.next();
+    if marked.next().is_none() {
+        return Ok(first);
+    }
+    let fields = input.schema().fields().iter().zip(&marks);
+    let names: Vec<_> = fields.filter(|(_, mark)| mark.is_some()).map(|(field, _)| field.name().as_str()).collect();
+    Err(Error::analysis_class(
+        "MULTIPLE_EVENT_TIME_COLUMNS",
+        format!(
+            "More than one event time columns are available. Available columns: {}. Select only one of them before the \
+             stateful operation.",
+            names.join(", ")
+        ),
+    ))
+}
+
 fn of_exprs(exprs: &[Expr], input: &Arc<LogicalPlan>) -> Marks {
     let marks = event_time_columns(input);
     exprs.iter().map(|expr| mark_of(expr, input, &marks)).collect()

@@ -1,0 +1,258 @@
+//! LIMIT over a stream: at most so many rows over the query's life, or per batch.
+//!
+//! ```text
+//! input -> ReadLimitExec (each partition, each batch: leaves off reading) -> one partition -> RowLimitExec (counts)
+//! ```
+//! The full version has to handle: a limit reached in the middle of a batch of rows, batches after it was reached (they
+//! still read, but emit nothing), a larger or smaller limit after a restart, batches without rows (no state is written
+//! before the first row passed), operators below that must see all of their input (evictions, state) although nothing
+//! more is needed, an exact number of rows seen by watermark nodes below, and a batch plan that is run twice.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::Int64Type;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr,
+    PlanProperties, ReplaceChildrenOptions,
+};
+use futures::TryStreamExt;
+
+use super::stateful::{OperatorNumbers, StatefulOperator};
+use crate::state::{DEFAULT_STORE, SharedStore};
+
+fn properties_of(input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
+    Arc::new(PlanProperties::new(
+        EquivalenceProperties::new(input.schema()),
+        Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    ))
+}
+
+/// Reads at most so many rows of each partition in each batch, and nothing after them.
+#[derive(Debug)]
+pub struct ReadLimitExec {
+    input: Arc<dyn ExecutionPlan>,
+    rows: usize,
+    properties: Arc<PlanProperties>,
+}
+
+impl ReadLimitExec {
+    /// At most `rows` rows of each partition of `input`.
+    pub fn new(input: Arc<dyn ExecutionPlan>, rows: usize) -> Self {
+        let properties = properties_of(&input);
+        Self { input, rows, properties }
+    }
+}
+
+impl DisplayAs for ReadLimitExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "ReadLimitExec: rows={}", self.rows)
+    }
+}
+
+impl ExecutionPlan for ReadLimitExec {
+    fn name(&self) -> &'static str {
+        "ReadLimitExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(children.swap_remove(0), self.rows)))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, super::recompute())
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, context)?;
+        let rows = futures::stream::try_unfold((input, self.rows), |(mut input, room)| async move {
+            if room == 0 {
+                return Ok(None);
+            }
+            let Some(rows) = input.try_next().await? else { return Ok(None) };
+            let rows = rows.slice(0, rows.num_rows().min(room));
+            let room = room - rows.num_rows();
+            Ok(Some((rows, (input, room))))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+    }
+}
+
+/// Passes on rows until the limit is reached, and reads its input to the end all the same. With an operator the rows
+/// of earlier batches count, too.
+#[derive(Debug)]
+pub struct RowLimitExec {
+    input: Arc<dyn ExecutionPlan>,
+    rows: usize,
+    operator: Option<Arc<StatefulOperator>>,
+    properties: Arc<PlanProperties>,
+}
+
+impl RowLimitExec {
+    /// `input` has one partition.
+    pub fn new(input: Arc<dyn ExecutionPlan>, rows: usize, operator: Option<Arc<StatefulOperator>>) -> Self {
+        let properties = properties_of(&input);
+        Self { input, rows, operator, properties }
+    }
+}
+
+impl DisplayAs for RowLimitExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        match &self.operator {
+            Some(operator) => write!(f, "RowLimitExec: operator={} rows={}", operator.id, self.rows),
+            None => write!(f, "RowLimitExec: rows={} per batch", self.rows),
+        }
+    }
+}
+
+impl ExecutionPlan for RowLimitExec {
+    fn name(&self) -> &'static str {
+        "RowLimitExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        vec![Distribution::SinglePartition]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(children.swap_remove(0), self.rows, self.operator.clone())))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, super::recompute())
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, context)?;
+        let (operator, limit) = (self.operator.clone(), self.rows as u64);
+        let begun = async move {
+            let counter = match operator {
+                Some(operator) => Some(Counter::open(operator).await?),
+                None => None,
+            };
+            let before = counter.as_ref().map_or(0, |counter| counter.before);
+            Ok::<_, DataFusionError>((input, LimitRun { counter, room: limit.saturating_sub(before), passed: 0 }))
+        };
+        let rows = futures::stream::once(begun).map_ok(|(input, run)| {
+            futures::stream::try_unfold(Some((input, run)), |running| async {
+                let Some((mut input, mut run)) = running else { return Ok(None) };
+                while let Some(rows) = input.try_next().await? {
+                    if let Some(passed) = run.take(&rows) {
+                        return Ok(Some((passed, Some((input, run)))));
+                    }
+                }
+                run.finish().await?;
+                Ok(None)
+            })
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows.try_flatten())))
+    }
+}
+
+/// One batch's counting.
+struct LimitRun {
+    counter: Option<Counter>,
+    /// Rows that may still pass.
+    room: u64,
+    passed: u64,
+}
+
+impl LimitRun {
+    fn take(&mut self, rows: &RecordBatch) -> Option<RecordBatch> {
+        let count = (rows.num_rows() as u64).min(self.room);
+        self.room -= count;
+        self.passed += count;
+        (count > 0).then(|| rows.slice(0, count as usize))
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        match &self.counter {
+            Some(counter) => counter.add(self.passed).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// The rows that earlier batches let pass, in state.
+struct Counter {
+    operator: Arc<StatefulOperator>,
+    store: SharedStore,
+    before: u64,
+}
+
+impl Counter {
+    async fn open(operator: Arc<StatefulOperator>) -> Result<Self> {
+        let store = operator.store(0, DEFAULT_STORE)?;
+        let found = store.lock().await.get(&[])?;
+        let before = if found.present.value(0) { found.values[0].as_primitive::<Int64Type>().value(0) } else { 0 };
+        Ok(Self { operator, store, before: before.max(0) as u64 })
+    }
+
+    async fn add(&self, passed: u64) -> Result<()> {
+        let mut numbers = OperatorNumbers::default();
+        if passed > 0 {
+            let started_us = self.operator.clock.monotonic_us();
+            let count: ArrayRef = Arc::new(Int64Array::from(vec![(self.before + passed) as i64]));
+            self.store.lock().await.put(&[], &[count], None)?;
+            numbers.updated = 1;
+            numbers.updates_us = self.operator.clock.monotonic_us().saturating_sub(started_us);
+        }
+        self.operator.count(numbers);
+        Ok(())
+    }
+}

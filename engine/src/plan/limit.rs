@@ -1,0 +1,190 @@
+//! LIMIT over a stream as a node of the logical plan, and how it is planned.
+//!
+//! In append mode LIMIT counts over the query's whole life and is stateful; above a streaming aggregation in complete
+//! mode it counts anew in each batch (`spec/04` section 7). Neither may be left to DataFusion's LIMIT, which would
+//! leave off in the middle of a batch what is below it, evictions included.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchemaRef, internal_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::extension::StatefulPlanner;
+use super::nodes::{StatefulAggregate, StatefulNode, Watermark, as_node, numbered};
+use crate::functions::window_expand::TimeWindowExpand;
+use crate::operators::exchange::exchange;
+use crate::operators::limit::{ReadLimitExec, RowLimitExec};
+use crate::operators::stateful::NoDataBatch;
+use crate::sink::OutputMode;
+use crate::state::{StateSchema, StoreSpec};
+
+/// Over what rows are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Hash)]
+pub enum Counting {
+    /// Over all batches.
+    OverQuery,
+    /// In each batch anew.
+    PerBatch,
+}
+
+/// Passes on the first rows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StreamLimit {
+    input: Arc<LogicalPlan>,
+    rows: usize,
+    counting: Counting,
+    id: Option<usize>,
+    schema: DFSchemaRef,
+}
+
+impl StreamLimit {
+    /// LIMIT `rows` on top of `input`, in which aggregations are stateful nodes already. A LIMIT right above another
+    /// one becomes one with it, as in Spark.
+    pub fn plan(input: Arc<LogicalPlan>, rows: usize, mode: OutputMode) -> Result<LogicalPlan> {
+        if let Some(combined) = combined(&input, rows)? {
+            return Ok(combined);
+        }
+        let counting = match mode {
+            OutputMode::Append => Counting::OverQuery,
+            _ if has_aggregation(&input)? => Counting::PerBatch,
+            _ => Counting::OverQuery,
+        };
+        let schema = Arc::clone(input.schema());
+        let node = Self { input, rows, counting, id: None, schema };
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+
+    /// Whether the node has state.
+    pub fn is_stateful(&self) -> bool {
+        self.counting == Counting::OverQuery
+    }
+}
+
+/// The lower LIMIT with the smaller number, if there is one below `plan` with only columns chosen in between.
+fn combined(plan: &LogicalPlan, rows: usize) -> Result<Option<LogicalPlan>> {
+    match plan {
+        LogicalPlan::Extension(extension) => Ok(as_node::<StreamLimit>(extension.node.as_ref()).map(|below| {
+            let node = StreamLimit { rows: below.rows.min(rows), ..below.clone() };
+            LogicalPlan::Extension(Extension { node: Arc::new(node) })
+        })),
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            if plan.expressions().iter().any(Expr::is_volatile) {
+                return Ok(None);
+            }
+            let Some(input) = combined(plan.inputs()[0], rows)? else { return Ok(None) };
+            Ok(Some(plan.with_new_exprs(plan.expressions(), vec![input])?))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn has_aggregation(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|node| {
+        let LogicalPlan::Extension(extension) = node else { return Ok(false) };
+        Ok(as_node::<StatefulAggregate>(extension.node.as_ref()).is_some())
+    })
+}
+
+/// Whether the order of the rows was made by a sort, so that which rows are the first has a meaning: such a LIMIT is
+/// part of the sort, which reads everything.
+pub fn is_sorted(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Limit(_) => {
+            plan.inputs().into_iter().all(is_sorted)
+        }
+        _ => false,
+    }
+}
+
+impl StatefulNode for StreamLimit {
+    fn id(&self) -> Result<usize> {
+        numbered(self.id)
+    }
+
+    fn with_id(&self, id: usize) -> LogicalPlan {
+        let node = Self { id: Some(id), ..self.clone() };
+        LogicalPlan::Extension(Extension { node: Arc::new(node) })
+    }
+}
+
+impl PartialOrd for StreamLimit {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (self.rows, self.counting).partial_cmp(&(other.rows, other.counting))
+    }
+}
+
+impl UserDefinedLogicalNodeCore for StreamLimit {
+    fn name(&self) -> &str {
+        "StreamLimit"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![]
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "StreamLimit: {} {:?}", self.rows, self.counting)
+    }
+
+    fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let Some(input) = inputs.pop() else { return internal_err!("StreamLimit takes one input") };
+        let schema = Arc::clone(input.schema());
+        Ok(Self { input: Arc::new(input), schema, ..self.clone() })
+    }
+
+    fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
+        Some(vec![output_columns.to_vec()])
+    }
+}
+
+impl StatefulPlanner {
+    /// input -> no more than the limit per partition -> one partition -> no more than the limit.
+    pub(super) fn limit(&self, node: &StreamLimit, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        let read: Arc<dyn ExecutionPlan> =
+            if may_stop_reading(&node.input)? { Arc::new(ReadLimitExec::new(input, node.rows)) } else { input };
+        let single = exchange(read, vec![], 1);
+        if node.counting == Counting::PerBatch {
+            return Ok(Arc::new(RowLimitExec::new(single, node.rows, None)));
+        }
+        let count = Schema::new(vec![Field::new("count", DataType::Int64, true)]);
+        let store = StoreSpec::default_store(StateSchema::new(Arc::new(Schema::empty()), Arc::new(count))?);
+        let operator = self.operator(node.id()?, "globalLimit", vec![store], 1, NoDataBatch::Never);
+        Ok(Arc::new(RowLimitExec::new(single, node.rows, Some(operator))))
+    }
+}
+
+/// Spark leaves off reading after the limit when only row by row work is below it, so that what comes after is not
+/// seen by watermark nodes either; what remembers or joins reads its whole input.
+fn may_stop_reading(plan: &LogicalPlan) -> Result<bool> {
+    let mut row_by_row = true;
+    plan.apply(|node| {
+        row_by_row &= match node {
+            LogicalPlan::Projection(_)
+            | LogicalPlan::Filter(_)
+            | LogicalPlan::SubqueryAlias(_)
+            | LogicalPlan::Union(_)
+            | LogicalPlan::TableScan(_) => true,
+            LogicalPlan::Extension(extension) => {
+                as_node::<Watermark>(extension.node.as_ref()).is_some() || TimeWindowExpand::of(node).is_some()
+            }
+            _ => false,
+        };
+        Ok(if row_by_row { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    Ok(row_by_row)
+}
