@@ -1,0 +1,3 @@
+SET a = 'b';
+SELECT 1 -- x
+/* y */;
