@@ -53,8 +53,15 @@ fn main() -> ExitCode {
         }
     }
     let conclusion = libtest_mimic::run(&args, trials);
-    if !args.list {
-        tally.lock().expect("no test panics while counting").print();
+    if args.list {
+        return conclusion.exit_code();
+    }
+    let tally = tally.lock().expect("no test panics while counting");
+    tally.print();
+    let complete = conclusion.num_filtered_out == 0 && std::env::var_os("WAVETANK_CONFORMANCE").is_none();
+    if complete && !tally.readme_agrees() {
+        eprintln!("README.md says otherwise; WAVETANK_UPDATE=1 cargo test --test conformance writes its table anew");
+        return ExitCode::FAILURE;
     }
     conclusion.exit_code()
 }
@@ -94,6 +101,31 @@ struct OfKind {
 impl Tally {
     fn count(&mut self, kind: &str, change: impl FnOnce(&mut OfKind)) {
         change(self.kinds.entry(kind.to_owned()).or_default());
+    }
+
+    /// The table of what is supported.
+    fn table(&self) -> String {
+        let mut table = String::from("| kind of query | cases | as in Spark |\n|---|---|---|\n");
+        for (kind, of_kind) in &self.kinds {
+            let all = of_kind.agree + of_kind.differ + of_kind.not_yet;
+            table += &format!("| {kind} | {all} | {} |\n", of_kind.agree);
+        }
+        table
+    }
+
+    /// Whether the README has the table; with `WAVETANK_UPDATE` it is given it.
+    fn readme_agrees(&self) -> bool {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let readme = std::fs::read_to_string(&path).expect("a README");
+        let (begin, end) = ("<!-- conformance: begin -->\n", "<!-- conformance: end -->");
+        let (before, rest) = readme.split_once(begin).expect("the table's beginning");
+        let (table, after) = rest.split_once(end).expect("the table's end");
+        if std::env::var_os("WAVETANK_UPDATE").is_some() {
+            let written = format!("{before}{begin}{}{end}{after}", self.table());
+            std::fs::write(&path, written).expect("a writable README");
+            return true;
+        }
+        table == self.table()
     }
 
     fn print(&self) {

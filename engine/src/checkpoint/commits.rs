@@ -23,7 +23,8 @@ pub struct CommitLog {
 }
 
 impl CommitLog {
-    pub(super) async fn open(storage: &dyn Storage, folder: Folder) -> Result<Self> {
+    /// Opens the log in this folder and finds out which entries there are.
+    pub async fn open(storage: &dyn Storage, folder: Folder) -> Result<Self> {
         Ok(Self { files: LogFiles::open(storage, folder).await? })
     }
 

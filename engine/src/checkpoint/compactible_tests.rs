@@ -1,3 +1,5 @@
+//! Tests of compacted logs: rules, damage, and logs that Spark wrote.
+
 #![expect(clippy::disallowed_methods, reason = "logs that others wrote are put there behind the storage's back")]
 
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Tests of opening a checkpoint: what is refused, what is damaged, two at once.
+
 #![expect(clippy::disallowed_methods, reason = "checkpoints that others wrote are put there behind the storage's back")]
 
 use std::path::Path as FsPath;

@@ -1,3 +1,5 @@
+//! Tests of durable local storage.
+
 #![expect(clippy::disallowed_methods, reason = "a stranger's files are put there behind the storage's back")]
 
 use std::io::{self, ErrorKind};

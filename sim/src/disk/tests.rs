@@ -1,3 +1,5 @@
+//! Tests of the simulated disk.
+
 use std::path::PathBuf;
 
 use rand::Rng;

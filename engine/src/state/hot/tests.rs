@@ -1,3 +1,5 @@
+//! Tests of the store in memory over its files.
+
 use std::sync::Arc;
 
 use arrow::array::{AsArray, StringArray};

@@ -1,3 +1,5 @@
+//! Tests of the record of operators.
+
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use object_store::memory::InMemory;
 use object_store::path::Path;

@@ -1,3 +1,5 @@
+//! Tests of all stores of one operator.
+
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use object_store::memory::InMemory;

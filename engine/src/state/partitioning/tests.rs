@@ -1,3 +1,5 @@
+//! Tests of partitioning against Spark's hashes.
+
 use std::sync::Arc;
 
 use arrow::array::{

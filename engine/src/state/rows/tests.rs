@@ -1,3 +1,5 @@
+//! Tests of row bytes and back.
+
 use arrow::array::{
     BinaryViewArray, BooleanArray, Decimal128Array, Decimal256Array, DictionaryArray, Float64Array, Int32Array,
     IntervalMonthDayNanoArray, LargeListArray, LargeStringArray, ListArray, ListViewArray, MapBuilder, StringArray,
