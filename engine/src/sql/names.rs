@@ -240,3 +240,8 @@ fn value_text(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+/// An identifier in backticks: DataFusion takes it as it stands.
+pub(crate) fn quoted(name: &str) -> Ident {
+    Ident::with_quote('`', name)
+}

@@ -15,6 +15,7 @@ use super::STREAM_PREFIX;
 use super::calls::call;
 use super::catalog::{Catalog, parts};
 use super::names::Namer;
+pub(crate) use super::names::quoted;
 use super::scope::{Columns, Names, Relation, Scope, place, quote};
 use crate::error::{Error, Result};
 use crate::options::did_you_mean;
@@ -579,11 +580,6 @@ fn bare_column(expr: &Expr) -> Option<&str> {
         Expr::CompoundIdentifier(parts) => parts.last().map(|p| p.value.as_str()),
         _ => None,
     }
-}
-
-/// An identifier in backticks: DataFusion takes it as it stands.
-pub(crate) fn quoted(name: &str) -> Ident {
-    Ident::with_quote('`', name)
 }
 
 fn quote_ident(ident: &mut Ident) {
