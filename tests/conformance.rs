@@ -19,16 +19,12 @@ use support::case::Case;
 use support::run::{Layout, Outcome, run_case};
 
 /// Kinds that this version cannot run.
-const NOT_YET: [&str; 12] = [
+const NOT_YET: [&str; 8] = [
     "guide-ad-impressions-clicks-full",
     "guide-ad-impressions-clicks-inner",
     "guide-ad-impressions-clicks-left",
     "guide-ad-impressions-clicks-left-semi",
-    "guide-session-window-append",
-    "guide-session-window-complete",
     "join_then_agg",
-    "real-earthquakes-swarms",
-    "session",
     "ss_join",
     "unsupported",
     "window_join",

@@ -5,6 +5,7 @@
 //! window.rs          window(), session_window(), window_time(): the calls, and the arithmetic of panes and windows
 //! window_rewrite.rs  a planned query -> the same with window columns below the node that calls window()
 //! window_expand.rs   the node (logical and physical) that gives one row to each of its sliding windows
+//! session_merge.rs   which sessions some rows form; session_assign.rs: the node that tells static rows theirs
 //! generator.rs       explode() and its family -> Unnest
 //! operators.rs       how a / b, a % b, a[i], s.field are planned
 //! text.rs            split(), ...
@@ -24,6 +25,8 @@ pub mod call;
 pub mod generator;
 mod lateral;
 pub mod operators;
+pub mod session_assign;
+pub mod session_merge;
 pub mod text;
 pub mod window;
 pub mod window_expand;

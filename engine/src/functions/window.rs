@@ -42,6 +42,8 @@ pub const SESSION_WINDOW: &str = "session_window";
 pub const WINDOW_TIME: &str = "window_time";
 /// `tumbling_window(time, width_us, start_us)`: the window of a time.
 pub const TUMBLING_CALL: &str = "__tumbling_window";
+/// `slice_start(time, width_us, start_us)`: where the slice of time (a pane) that a time lies in begins.
+pub const SLICE_START_CALL: &str = "__slice_start";
 /// `initial_session(time, gap)`: `[time, time + gap)`, null where the gap is null, unreadable, zero or negative.
 pub const SESSION_CALL: &str = "__initial_session";
 
@@ -59,6 +61,11 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
 /// The function behind a tumbling window.
 pub(crate) fn tumbling_udf() -> Arc<ScalarUDF> {
     Call::computed(TUMBLING_CALL, as_they_are, tumbling_field, tumbling)
+}
+
+/// The function behind panes.
+pub(crate) fn slice_start_udf() -> Arc<ScalarUDF> {
+    Call::computed(SLICE_START_CALL, as_they_are, slice_start_field, slice_starts)
 }
 
 /// The function behind a session window.
@@ -145,6 +152,10 @@ fn tumbling_field(name: &str, args: ReturnFieldArgs) -> Result<FieldRef> {
     Ok(window_field(name, &time_type(args.arg_fields[0].data_type()), TIME_WINDOW_KEY, false))
 }
 
+fn slice_start_field(name: &str, args: ReturnFieldArgs) -> Result<FieldRef> {
+    Ok(Arc::new(Field::new(name, time_type(args.arg_fields[0].data_type()), args.arg_fields[0].is_nullable())))
+}
+
 fn session_field(name: &str, args: ReturnFieldArgs) -> Result<FieldRef> {
     Ok(window_field(name, &time_type(args.arg_fields[0].data_type()), SESSION_WINDOW_KEY, true))
 }
@@ -167,14 +178,25 @@ pub(crate) fn not_a_window(what: &str) -> Error {
 // ---- computing ----
 
 fn tumbling(arguments: Arguments) -> Result<ArrayRef> {
+    let (starts, width_us) = starts_of(&arguments)?;
+    windows(&starts, arguments.arrays[0].as_primitive(), width_us)
+}
+
+fn slice_starts(arguments: Arguments) -> Result<ArrayRef> {
+    let (starts, _) = starts_of(&arguments)?;
+    let zone = arguments.arrays[0].as_primitive::<TimestampMicrosecondType>().timezone().map(Arc::<str>::from);
+    Ok(Arc::new(starts.with_timezone_opt(zone)))
+}
+
+/// Where the slices begin that the times of `(time, width_us, start_us)` lie in, and their width.
+fn starts_of(arguments: &Arguments) -> Result<(TimestampMicrosecondArray, i64)> {
     let [times, width, start] = arguments.arrays.as_slice() else { return internal_err!("three arguments") };
     let times = times.as_primitive::<TimestampMicrosecondType>();
     if times.is_empty() {
-        return Ok(arrow::array::new_empty_array(arguments.field.data_type()));
+        return Ok((TimestampMicrosecondArray::new_null(0), 1));
     }
-    let (width, start) = (width.as_primitive::<Int64Type>().value(0), start.as_primitive::<Int64Type>().value(0));
-    let starts = times.unary(|time| slice_start(time, width, start));
-    windows(&starts, times, width)
+    let (width_us, start_us) = (width.as_primitive::<Int64Type>().value(0), start.as_primitive::<Int64Type>().value(0));
+    Ok((times.unary(|time| slice_start(time, width_us, start_us)), width_us))
 }
 
 /// Windows of one width from their starts. Null where the time is.

@@ -70,12 +70,12 @@ impl Aggregation {
         self.event_time_key.is_some()
     }
 
-    fn accumulators(&self) -> Result<Vec<Accumulating>> {
+    pub(super) fn accumulators(&self) -> Result<Vec<Accumulating>> {
         self.functions.iter().map(Accumulating::new).collect()
     }
 
     /// Results from states: row i of the answer is the result of row i of `states`.
-    fn finish(&self, states: &[ArrayRef], rows: usize) -> Result<Vec<ArrayRef>> {
+    pub(super) fn finish(&self, states: &[ArrayRef], rows: usize) -> Result<Vec<ArrayRef>> {
         let groups: Vec<usize> = (0..rows).collect();
         let mut results = Vec::with_capacity(self.functions.len());
         let mut rest = states;
@@ -90,10 +90,10 @@ impl Aggregation {
 }
 
 /// One aggregate function at work on numbered groups.
-struct Accumulating {
-    accumulator: Box<dyn GroupsAccumulator>,
+pub(super) struct Accumulating {
+    pub(super) accumulator: Box<dyn GroupsAccumulator>,
     /// How many columns its state has.
-    width: usize,
+    pub(super) width: usize,
 }
 
 impl Accumulating {
@@ -255,31 +255,23 @@ impl PartitionRun<'_> {
 
     /// Drops groups whose event time is at or before the late watermark; complete mode keeps all.
     fn without_late(&mut self, partials: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        let Some(key) = self.aggregation.event_time_key else { return Ok(partials) };
-        let complete = self.aggregation.mode == OutputMode::Complete;
-        let late_us = self.watermarks.late_us();
-        let mut kept = Vec::with_capacity(partials.len());
-        for partial in partials {
-            let counts = partial.num_columns() - 1;
-            if !complete {
-                let on_time = on_time(partial.column(key), late_us)?;
-                if on_time.true_count() < on_time.len() {
-                    let rows = partial.column(counts).as_primitive::<Int64Type>();
-                    let late: i64 =
-                        on_time.values().iter().zip(rows.values()).map(|(ok, n)| if ok { 0 } else { *n }).sum();
-                    self.numbers.dropped_by_watermark += late as u64;
-                    kept.push(filter_record_batch(&partial, &on_time)?);
-                    continue;
-                }
+        match self.aggregation.event_time_key {
+            Some(key) if self.aggregation.mode != OutputMode::Complete => {
+                let (kept, late_count) = without_late(partials, key, self.watermarks.late_us())?;
+                self.numbers.dropped_by_watermark += late_count;
+                Ok(kept)
             }
-            kept.push(partial);
+            _ => Ok(partials),
         }
-        Ok(kept)
     }
 
     /// Merges kept and new states of the batch's groups and puts them back; answers the groups with their new states.
     fn merge(&mut self, partials: &[RecordBatch]) -> Result<StateRows> {
-        let (keys, groups, groups_of) = self.number_groups(partials)?;
+        let width = self.aggregation.keys.len();
+        let NumberedGroups { keys, count: groups, groups_of } = self.number_groups(partials)?;
+        if groups == 0 {
+            return Ok(StateRows { keys, values: vec![], expiry: Int64Array::new_null(0) });
+        }
         let reserved = self.store.reserve(&keys)?;
         let present = &reserved.found.present;
         let kept_groups: Vec<usize> = present.values().set_indices().collect();
@@ -292,7 +284,7 @@ impl PartitionRun<'_> {
         let groups_of = [kept_groups, groups_of.concat()].concat();
         let mut values = vec![];
         // Where each function's state starts in the kept values, and in the partial rows.
-        let (mut at_kept, mut at_partial) = (0, self.aggregation.keys.len());
+        let (mut at_kept, mut at_partial) = (0, width);
         for mut accumulating in self.aggregation.accumulators()? {
             let width = accumulating.width;
             let states = (0..width).map(|column| {
@@ -300,10 +292,8 @@ impl PartitionRun<'_> {
                 let new = partials.iter().map(|partial| partial.column(at_partial + column).as_ref());
                 concat(&std::iter::once(kept.as_ref()).chain(new).collect::<Vec<_>>())
             });
-            if groups > 0 {
-                let states = states.collect::<Result<Vec<_>, _>>()?;
-                accumulating.accumulator.merge_batch(&states, &groups_of, groups)?;
-            }
+            let states = states.collect::<Result<Vec<_>, _>>()?;
+            accumulating.accumulator.merge_batch(&states, &groups_of, groups)?;
             values.extend(accumulating.accumulator.state(EmitTo::All)?);
             at_kept += width;
             at_partial += width;
@@ -313,27 +303,15 @@ impl PartitionRun<'_> {
         Ok(StateRows { keys, values, expiry })
     }
 
-    /// The distinct keys of the batch, how many there are, and for each row of each partial batch the number of its
-    /// key. Without grouping columns there is one group, also when there is no row.
-    fn number_groups(&self, partials: &[RecordBatch]) -> Result<(Vec<ArrayRef>, usize, Vec<Vec<usize>>)> {
+    /// Without grouping columns there is one group, also when there is no row.
+    fn number_groups(&self, partials: &[RecordBatch]) -> Result<NumberedGroups> {
         let width = self.aggregation.keys.len();
         if width == 0 {
-            return Ok((vec![], 1, partials.iter().map(|partial| vec![0; partial.num_rows()]).collect()));
+            let groups_of = partials.iter().map(|partial| vec![0; partial.num_rows()]).collect();
+            return Ok(NumberedGroups { keys: vec![], count: 1, groups_of });
         }
-        let key_schema = Arc::new(Schema::new(self.aggregation.keys.clone()));
-        let mut values = new_group_values(key_schema, &GroupOrdering::None)?;
-        let mut groups_of = Vec::with_capacity(partials.len());
-        for partial in partials {
-            let mut groups = vec![];
-            values.intern(&normalise_keys(&partial.columns()[..width])?, &mut groups)?;
-            groups_of.push(groups);
-        }
-        let groups = values.len();
-        if groups == 0 {
-            let empty = self.aggregation.keys.iter().map(|key| new_empty_array(key.data_type())).collect();
-            return Ok((empty, 0, groups_of));
-        }
-        Ok((values.emit(EmitTo::All)?, groups, groups_of))
+        let columns = partials.iter().map(|partial| partial.columns()[..width].to_vec()).collect();
+        number_groups(&self.aggregation.keys, columns)
     }
 
     /// When each group leaves: its event time, if it has one.
@@ -370,4 +348,50 @@ impl PartitionRun<'_> {
         columns.extend(self.aggregation.finish(&groups.values, rows)?);
         Ok(Some(RecordBatch::try_new(Arc::clone(self.schema), columns)?))
     }
+}
+
+/// Partial states without those whose event time (grouping column `key`) is at or before the late watermark, and how
+/// many rows the others were made of: their last column says so.
+pub(super) fn without_late(partials: Vec<RecordBatch>, key: usize, late_us: i64) -> Result<(Vec<RecordBatch>, u64)> {
+    let (mut kept, mut late_count) = (Vec::with_capacity(partials.len()), 0);
+    for partial in partials {
+        let on_time = on_time(partial.column(key), late_us)?;
+        if on_time.true_count() == on_time.len() {
+            kept.push(partial);
+            continue;
+        }
+        let rows = partial.column(partial.num_columns() - 1).as_primitive::<Int64Type>();
+        late_count +=
+            on_time.values().iter().zip(rows.values()).filter(|(ok, _)| !ok).map(|(_, n)| *n as u64).sum::<u64>();
+        kept.push(filter_record_batch(&partial, &on_time)?);
+    }
+    Ok((kept, late_count))
+}
+
+/// The distinct keys of a batch.
+pub(super) struct NumberedGroups {
+    /// The keys, in order of number.
+    pub(super) keys: Vec<ArrayRef>,
+    /// How many there are.
+    pub(super) count: usize,
+    /// For each row of each partial batch the number of its key.
+    pub(super) groups_of: Vec<Vec<usize>>,
+}
+
+/// Numbers keys (of one column at least) in order of appearance. `columns` are the key columns of each partial batch.
+pub(super) fn number_groups(fields: &[Arc<Field>], columns: Vec<Vec<ArrayRef>>) -> Result<NumberedGroups> {
+    let key_schema = Arc::new(Schema::new(fields.to_vec()));
+    let mut values = new_group_values(key_schema, &GroupOrdering::None)?;
+    let mut groups_of = Vec::with_capacity(columns.len());
+    for columns in columns {
+        let mut groups = vec![];
+        values.intern(&normalise_keys(&columns)?, &mut groups)?;
+        groups_of.push(groups);
+    }
+    let count = values.len();
+    let keys = match count {
+        0 => fields.iter().map(|key| new_empty_array(key.data_type())).collect(),
+        _ => values.emit(EmitTo::All)?,
+    };
+    Ok(NumberedGroups { keys, count, groups_of })
 }

@@ -1,7 +1,8 @@
 //! DataFusion execution plans that know about batches: some observe, some remember.
 //!
 //! ```text
-//! SourceScanExec -> ... -> WatermarkExec -> ... -> (partial aggregate) -> StateAggregateExec -> ... -> sink
+//! SourceScanExec -> ... -> WatermarkExec -> ... -> (partial aggregate -> PaneWindowsExec) -> StateExchangeExec
+//!   -> StateAggregateExec or StateSessionExec -> ... -> sink
 //! ```
 //! A plan is planned once and run for every batch; what changes between runs comes from [`batch::BatchContext`].
 //! Absent from here: when a batch runs and what is logged about it (`microbatch/`), how state is stored (`state/`).
@@ -13,6 +14,8 @@ pub mod batch;
 pub mod dedup;
 pub mod exchange;
 pub mod limit;
+pub mod pane_windows;
+pub mod session;
 pub mod source_scan;
 pub mod stateful;
 pub mod watermark;

@@ -17,6 +17,7 @@ use super::nodes::{StatefulAggregate, as_node};
 use super::relation::is_streaming;
 use super::watermark::{event_time_columns, mark_of};
 use crate::error::{Error, Result};
+use crate::functions::session_assign::session_key;
 use crate::sink::OutputMode;
 
 /// The class of errors that say: Structured Streaming has this, Wavetank does not yet.
@@ -39,6 +40,9 @@ fn remember(node: LogicalPlan, mode: OutputMode) -> PlanResult<Transformed<Logic
                 aggregate.group_expr.iter().position(|expr| mark_of(expr, &aggregate.input, &marks).is_some());
             if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
                 return Err(not_yet("GROUPING SETS, ROLLUP and CUBE on a stream"));
+            }
+            if aggregate.group_expr.len() == 1 && session_key(&aggregate.schema.fields()[..1]).is_some() {
+                return Err(only_session());
             }
             Ok(Transformed::yes(StatefulAggregate::plan(
                 Arc::clone(&aggregate.input),
@@ -79,6 +83,16 @@ fn remember_limit(limit: Limit, mode: OutputMode) -> PlanResult<Transformed<Logi
         // Nothing at all, everything, or part of a sort.
         _ => Ok(Transformed::no(LogicalPlan::Limit(limit))),
     }
+}
+
+/// Spark finds this out when it plans the first batch, and fails the query; here it fails before anything is written.
+fn only_session() -> datafusion::error::DataFusionError {
+    Error::analysis_class(
+        "STREAM_FAILED",
+        "Global aggregation with session window in streaming query is not supported. Group by at least one more \
+         column.",
+    )
+    .into()
 }
 
 fn not_yet(what: &str) -> datafusion::error::DataFusionError {

@@ -1,7 +1,7 @@
 //! A query's logical plan becomes a physical plan that can run again for every batch.
 //!
 //! ```text
-//! LogicalPlan -> check (refuse) -> incremental (stateful nodes) -> DataFusion's optimizer -> physical -> ExecutionPlan
+//! LogicalPlan -> check (refuse) -> incremental (stateful nodes) -> DataFusion's optimizer -> panes -> physical -> ExecutionPlan
 //! ```
 //! Absent from here: anything that happens per batch (`microbatch/`), and the operators themselves (`operators/`).
 
@@ -12,6 +12,8 @@ mod extension;
 pub mod incremental;
 pub mod limit;
 pub mod nodes;
+mod panes;
+mod partial;
 pub mod physical;
 pub mod relation;
 pub mod watermark;

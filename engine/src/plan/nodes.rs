@@ -3,7 +3,8 @@
 //! They stand in a DataFusion `LogicalPlan` as extension nodes, so that the optimizer moves filters and projections
 //! around them, but never across them where that would change the answer:
 //! * a filter passes below a [`Watermark`] only when it does not look at the event-time column (`spec/02` section 2);
-//! * a filter passes below a [`StatefulAggregate`] never: what state holds must not depend on what is asked of it.
+//! * a filter passes below a [`StatefulAggregate`] when it looks at grouping columns only, as in Spark, where it keeps
+//!   the other groups out of state. (A session counts as a grouping column: it is then each row's own initial session.)
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -18,6 +19,8 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalN
 use super::dedup::Deduplicate;
 use super::limit::StreamLimit;
 use super::watermark::OutputRule;
+use crate::functions::session_assign::session_key;
+use crate::functions::window_expand::Sliding;
 use crate::sink::OutputMode;
 
 /// `withWatermark(column, delay)`: rows pass unchanged; the event times of the column are observed.
@@ -116,6 +119,23 @@ impl UserDefinedLogicalNodeCore for Watermark {
     }
 }
 
+/// A grouping expression whose groups are made by the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WindowKey {
+    /// The expression gives a row's initial session; those of equal other keys that touch become one.
+    Session {
+        /// The expression's index.
+        key: usize,
+    },
+    /// The expression gives the start of a row's pane; a pane's states go to each of its windows.
+    Panes {
+        /// The expression's index.
+        key: usize,
+        /// The windows.
+        windows: Sliding,
+    },
+}
+
 /// A grouped (or global) aggregation whose groups live on from batch to batch.
 ///
 /// Shape: the columns of `group_exprs`, then those of `aggr_exprs`, as DataFusion's own `Aggregate`.
@@ -132,6 +152,8 @@ pub struct StatefulAggregate {
     pub event_time_key: Option<usize>,
     /// Which groups a batch emits.
     pub mode: OutputMode,
+    /// The grouping expression that is not simply a value to group by, if there is one.
+    pub window: Option<WindowKey>,
     /// The operator's number, bottom-up in the plan; set when the query is planned.
     id: Option<usize>,
     schema: DFSchemaRef,
@@ -147,7 +169,15 @@ impl StatefulAggregate {
         mode: OutputMode,
         schema: DFSchemaRef,
     ) -> LogicalPlan {
-        let node = Self { input, group_exprs, aggr_exprs, event_time_key, mode, id: None, schema };
+        let window = session_key(&schema.fields()[..group_exprs.len()]).map(|key| WindowKey::Session { key });
+        let node = Self { input, group_exprs, aggr_exprs, event_time_key, mode, window, id: None, schema };
+        LogicalPlan::Extension(Extension { node: Arc::new(node) })
+    }
+
+    /// The same aggregation with the start of a pane in place of grouping expression `key`, which is a window.
+    pub fn by_panes(&self, input: LogicalPlan, key: usize, windows: Sliding) -> LogicalPlan {
+        let window = Some(WindowKey::Panes { key, windows });
+        let node = Self { input: Arc::new(input), window, ..self.clone() };
         LogicalPlan::Extension(Extension { node: Arc::new(node) })
     }
 }
@@ -170,6 +200,7 @@ impl Hash for StatefulAggregate {
         self.aggr_exprs.hash(state);
         self.event_time_key.hash(state);
         self.mode.hash(state);
+        self.window.hash(state);
     }
 }
 
@@ -196,6 +227,12 @@ impl UserDefinedLogicalNodeCore for StatefulAggregate {
         self.group_exprs.iter().chain(&self.aggr_exprs).cloned().collect()
     }
 
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        let is_key =
+            |column: &Column| self.group_exprs.iter().any(|expr| matches!(expr, Expr::Column(key) if key == column));
+        self.schema.columns().into_iter().filter(|column| !is_key(column)).map(|column| column.name).collect()
+    }
+
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let list = |exprs: &[Expr]| exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         write!(
@@ -204,7 +241,12 @@ impl UserDefinedLogicalNodeCore for StatefulAggregate {
             self.mode,
             list(&self.group_exprs),
             list(&self.aggr_exprs)
-        )
+        )?;
+        match self.window {
+            Some(WindowKey::Session { key }) => write!(f, " sessions={}", self.group_exprs[key]),
+            Some(WindowKey::Panes { key, .. }) => write!(f, " panes={}", self.group_exprs[key]),
+            None => Ok(()),
+        }
     }
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {

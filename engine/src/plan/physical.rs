@@ -17,6 +17,7 @@ use datafusion::error::Result as PlanResult;
 use datafusion::execution::SessionState;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
@@ -24,10 +25,12 @@ use super::batch_functions::{bind_batch_functions, draws_randomly};
 use super::extension::StatefulPlanner;
 use super::incremental::incremental;
 use super::nodes::{Watermark, as_node, as_stateful};
-use super::relation::{StreamingRelation, as_streaming_relation};
+use super::panes::aggregate_by_panes;
+use super::relation::{StreamingRelation, as_streaming_relation, is_streaming};
 use super::watermark::Propagation;
 use crate::environment::Clock;
 use crate::error::{Error, Result};
+use crate::functions::session_assign::{AssignSessionsPlanner, assign_sessions};
 use crate::functions::window_expand::TimeWindowExpandPlanner;
 use crate::operators::batch::BatchContext;
 use crate::operators::source_scan::{Leaf, SourceScanExec};
@@ -75,7 +78,8 @@ pub(super) struct PlanSettings {
 /// Analyses a plan: resolves types, functions and wildcards. Errors are the user's.
 pub fn analyse(plan: LogicalPlan, session: &SessionState) -> Result<LogicalPlan> {
     let plan = finish_plan(plan)?;
-    Ok(session.analyzer().execute_and_check(plan, &session.config_options().clone(), |_, _| {})?)
+    let analysed = session.analyzer().execute_and_check(plan, &session.config_options().clone(), |_, _| {})?;
+    Ok(assign_sessions(analysed, is_streaming)?)
 }
 
 /// Plans queries over static tables, for `collect()`.
@@ -89,9 +93,12 @@ impl QueryPlanner for StaticPlanner {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(TimeWindowExpandPlanner)])
-            .create_physical_plan(plan, session)
-            .await
+        DefaultPhysicalPlanner::with_extension_planners(vec![
+            Arc::new(TimeWindowExpandPlanner),
+            Arc::new(AssignSessionsPlanner),
+        ])
+        .create_physical_plan(plan, session)
+        .await
     }
 }
 
@@ -119,10 +126,20 @@ pub fn plan_logical(
     let incremental = incremental(analysed, mode)?;
     let (bound, bindings) = bind_leaves(incremental, &context, scan_partitions)?;
     let bound = bind_batch_functions(bound, &context)?;
-    let optimized = session.optimizer().optimize(bound, session, |_, _| {})?;
-    let (numbered, counts) = number(optimized)?;
+    let optimized = streaming_optimizer(session).optimize(bound, session, |_, _| {})?;
+    let (numbered, counts) = number(aggregate_by_panes(optimized)?)?;
     let propagation = propagation_of(&numbered)?;
     Ok(LogicalQuery { numbered, mode, counts, context, bindings, propagation })
+}
+
+/// Computes `window.end` and the like near the leaves, under a name of their own: a filter on it would then no longer
+/// look like one on event time, and slip below a watermark node (`spec/02` section 2).
+const NOT_OVER_STREAMS: [&str; 2] = ["extract_leaf_expressions", "push_down_leaf_projections"];
+
+/// DataFusion's optimizer without the rules that do not hold for streams.
+fn streaming_optimizer(session: &SessionState) -> Optimizer {
+    let rules = session.optimizer().rules.iter();
+    Optimizer::with_rules(rules.filter(|rule| !NOT_OVER_STREAMS.contains(&rule.name())).cloned().collect())
 }
 
 impl LogicalQuery {
@@ -141,10 +158,13 @@ impl LogicalQuery {
         let settings = PlanSettings { state_partitions, clock };
         let handles = Arc::new(Handles::default());
         let planner = StatefulPlanner { settings, context: Arc::clone(&self.context), handles: Arc::clone(&handles) };
-        let physical =
-            DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(planner), Arc::new(TimeWindowExpandPlanner)])
-                .create_physical_plan(&self.numbered, session)
-                .await?;
+        let physical = DefaultPhysicalPlanner::with_extension_planners(vec![
+            Arc::new(planner),
+            Arc::new(TimeWindowExpandPlanner),
+            Arc::new(AssignSessionsPlanner),
+        ])
+        .create_physical_plan(&self.numbered, session)
+        .await?;
         let handles = handles.take();
         if handles.operators.len() != self.counts.operators
             || handles.watermark_nodes.len() != self.counts.watermark_nodes

@@ -1,0 +1,80 @@
+//! The part of a stateful aggregation that remembers nothing: a batch's rows reduced to partial states.
+//!
+//! ```text
+//! input -> AggregateExec(Partial) by keys [-> PaneWindowsExec: states of panes become states of windows]
+//! ```
+
+use std::sync::Arc;
+
+use arrow::datatypes::Field;
+use datafusion::common::ScalarValue;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr, LoweredAggregateBuilder};
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+
+use super::extension::Planning;
+use super::nodes::{StatefulAggregate, WindowKey};
+use crate::operators::pane_windows::PaneWindowsExec;
+
+/// A planned partial aggregation.
+pub(super) struct Partial {
+    /// The functions whose partial states the plan gives.
+    pub(super) functions: Vec<Arc<AggregateFunctionExpr>>,
+    /// Columns: the keys, the functions' states, and with an event-time key the number of rows of each group.
+    pub(super) plan: Arc<dyn ExecutionPlan>,
+}
+
+/// The batch's rows reduced to one row of partial states per group and input partition (per window and pane, where
+/// there are panes). With an event-time key a last column counts the rows of each group, so that late rows can be
+/// counted.
+pub(super) fn partial_aggregate(
+    aggregate: &StatefulAggregate,
+    keys: &[Arc<Field>],
+    input: Arc<dyn ExecutionPlan>,
+    planning: &Planning<'_>,
+) -> Result<Partial> {
+    let logical_schema = aggregate.input.schema();
+    let physical_schema = input.schema();
+    let mut groups = Vec::with_capacity(keys.len());
+    for (expr, key) in aggregate.group_exprs.iter().zip(keys) {
+        let group = planning.planner.create_physical_expr(expr, logical_schema, planning.session, planning.context)?;
+        groups.push((group, key.name().clone()));
+    }
+    let (mut functions, mut filters) = (vec![], vec![]);
+    for expr in &aggregate.aggr_exprs {
+        let props = planning.session.execution_props();
+        let lowered =
+            LoweredAggregateBuilder::new(expr, logical_schema, &physical_schema, props, planning.context).build()?;
+        functions.push(lowered.aggregate);
+        filters.push(lowered.filter);
+    }
+    let stateful = functions.clone();
+    if aggregate.event_time_key.is_some() {
+        let one = Arc::new(Literal::new(ScalarValue::Int64(Some(1))));
+        let count = datafusion::functions_aggregate::count::count_udaf();
+        let rows = AggregateExprBuilder::new(count, vec![one])
+            .schema(Arc::clone(&physical_schema))
+            .alias("__rows")
+            .build()
+            .map_err(|error: DataFusionError| error.context("counting the rows of a group"))?;
+        functions.push(Arc::new(rows));
+        filters.push(None);
+    }
+    let partial: Arc<dyn ExecutionPlan> = Arc::new(AggregateExec::try_new(
+        AggregateMode::Partial,
+        PhysicalGroupBy::new_single(groups),
+        functions,
+        filters,
+        input,
+        physical_schema,
+    )?);
+    let plan: Arc<dyn ExecutionPlan> = match aggregate.window {
+        Some(WindowKey::Panes { key, windows }) => {
+            Arc::new(PaneWindowsExec::new(partial, key, windows, Arc::clone(&keys[key])))
+        }
+        _ => partial,
+    };
+    Ok(Partial { functions: stateful, plan })
+}
