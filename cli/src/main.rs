@@ -9,9 +9,11 @@ use clap::{Parser, Subcommand};
 
 mod explain;
 mod progress;
+mod replay;
 mod run;
 mod session;
 mod signals;
+mod sim;
 mod warnings;
 
 /// Spark Structured Streaming's semantics without the cluster: pipelines are SQL files.
@@ -28,6 +30,10 @@ enum Command {
     Run(run::Arguments),
     /// Shows how a pipeline would be run. Nothing runs and nothing is written.
     Explain(explain::Arguments),
+    /// Runs the engine in simulated worlds with crashes and failing storage, one world a seed.
+    Sim(sim::Arguments),
+    /// Runs one simulated scenario again and shows what happened.
+    Replay(replay::Arguments),
 }
 
 /// What a subcommand answers: it did what was asked, or why it did not.
@@ -44,6 +50,9 @@ fn main() -> ExitCode {
         match command {
             Command::Run(arguments) => run::run(arguments).await,
             Command::Explain(arguments) => explain::explain(arguments).await,
+            // Simulated worlds bring their own runtimes and clocks.
+            Command::Sim(arguments) => tokio::task::block_in_place(|| sim::sim(&arguments)),
+            Command::Replay(arguments) => tokio::task::block_in_place(|| replay::replay(&arguments)),
         }
     });
     // What still runs (reads of files that nobody waits for any more) is not waited for.

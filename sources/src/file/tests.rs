@@ -174,6 +174,23 @@ async fn a_crash_after_the_source_log_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_step_that_was_logged_but_not_promised_is_a_batch_of_its_own() {
+    let world = World::new();
+    for (second, name) in ["a", "b", "c", "d"].iter().enumerate() {
+        world.write(&format!("in/{name}"), name, second as u64);
+    }
+    let options = [("maxFilesPerTrigger", "1")];
+    let source = world.text(&options).await;
+    let first = source.latest_offset(None, ReadLimit::Default).await.unwrap();
+    // The second step is logged; the process dies before it is promised.
+    assert_eq!(source.latest_offset(first.as_ref(), ReadLimit::Default).await.unwrap(), Some(offset(1)));
+    drop(source);
+    let source = world.text(&options).await;
+    let (batches, end) = drain(source.as_ref(), first, ReadLimit::Default).await;
+    assert_eq!((batches, end), (vec![vec!["b".into()], vec!["c".into()], vec!["d".into()]], Some(offset(3))));
+}
+
+#[tokio::test]
 async fn nothing_there_is_no_offset_and_lost_logs_are_noticed() {
     let world = World::new();
     let source = world.text(&[]).await;

@@ -1,0 +1,6 @@
+CREATE TABLE people (name STRING, age BIGINT) USING json OPTIONS (path 'people');
+CREATE STREAMING TABLE o USING console OPTIONS (trigger 'availableNow', outputMode 'update', checkpointLocation 'cp') AS SELECT name, count(*) AS n FROM STREAM people GROUP BY name;
+-- run again
+CREATE TABLE people (name STRING, age BIGINT) USING json OPTIONS (path 'people');
+CREATE TABLE more (name STRING, age BIGINT) USING json OPTIONS (path 'people');
+CREATE STREAMING TABLE o USING console OPTIONS (trigger 'availableNow', outputMode 'append', checkpointLocation 'cp') AS SELECT a.name FROM (SELECT * FROM STREAM people) a UNION ALL (SELECT name FROM STREAM more);

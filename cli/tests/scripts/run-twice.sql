@@ -1,0 +1,5 @@
+CREATE TABLE people (name STRING, age BIGINT) USING json OPTIONS (path 'people');
+CREATE STREAMING TABLE o USING console OPTIONS (trigger 'availableNow', outputMode 'update', checkpointLocation 'cp') AS SELECT name, count(*) AS n FROM STREAM people GROUP BY name;
+-- run again
+CREATE TABLE people (name STRING, age BIGINT) USING json OPTIONS (path 'people');
+CREATE STREAMING TABLE o USING console OPTIONS (trigger 'availableNow', outputMode 'update', checkpointLocation 'cp') AS SELECT name, count(*) AS n FROM STREAM people GROUP BY name;

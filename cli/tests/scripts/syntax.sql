@@ -1,0 +1,1 @@
+CREATE TABEL people (name STRING) USING json;

@@ -1,0 +1,2 @@
+CREATE TABLE people (name STRING) USING json OPTIONS (path 'people', maxFilePerTrigger '1');
+CREATE STREAMING TABLE o USING console OPTIONS (trigger 'availableNow') AS SELECT * FROM STREAM people;
