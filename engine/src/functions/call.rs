@@ -8,8 +8,9 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::internal_err;
 use datafusion::error::Result;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 /// Types the result from the arguments, and refuses arguments that do not fit.
@@ -18,6 +19,9 @@ pub type ResultField = fn(&str, ReturnFieldArgs) -> Result<FieldRef>;
 pub type Coerce = fn(&str, &[DataType]) -> Result<Vec<DataType>>;
 /// Computes a batch: all arguments as arrays of `rows` values.
 pub type Compute = fn(Arguments) -> Result<ArrayRef>;
+
+/// Gives the optimizer something better than the call, where there is something.
+pub type Simplify = fn(Vec<Expr>, &SimplifyContext) -> Result<ExprSimplifyResult>;
 
 /// What a function computes from.
 #[derive(Debug)]
@@ -38,23 +42,41 @@ pub struct Call {
     field: ResultField,
     coerce: Coerce,
     compute: Option<Compute>,
+    simplify: Option<Simplify>,
 }
 
 impl Call {
     /// A function that is computed.
     pub fn computed(name: &'static str, coerce: Coerce, field: ResultField, compute: Compute) -> Arc<ScalarUDF> {
-        Self::udf(name, coerce, field, Some(compute))
+        Self::udf(name, coerce, field, Some(compute), None)
+    }
+
+    /// [`Call::computed`], for which the optimizer may know something better.
+    pub fn with_simplify(
+        name: &'static str,
+        coerce: Coerce,
+        field: ResultField,
+        compute: Compute,
+        simplify: Simplify,
+    ) -> Arc<ScalarUDF> {
+        Self::udf(name, coerce, field, Some(compute), Some(simplify))
     }
 
     /// A function that a rewrite replaces before anything runs.
     pub fn marker(name: &'static str, field: ResultField) -> Arc<ScalarUDF> {
-        Self::udf(name, as_they_are, field, None)
+        Self::udf(name, as_they_are, field, None, None)
     }
 
-    fn udf(name: &'static str, coerce: Coerce, field: ResultField, compute: Option<Compute>) -> Arc<ScalarUDF> {
+    fn udf(
+        name: &'static str,
+        coerce: Coerce,
+        field: ResultField,
+        compute: Option<Compute>,
+        simplify: Option<Simplify>,
+    ) -> Arc<ScalarUDF> {
         // A marker must not be folded or shared by the optimizer as if it had a value.
         let signature = Signature::user_defined(Volatility::Immutable);
-        Arc::new(ScalarUDF::new_from_impl(Self { name, signature, field, coerce, compute }))
+        Arc::new(ScalarUDF::new_from_impl(Self { name, signature, field, coerce, compute, simplify }))
     }
 }
 
@@ -103,6 +125,13 @@ impl ScalarUDFImpl for Call {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
         (self.field)(self.name, args)
+    }
+
+    fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        match self.simplify {
+            Some(simplify) => simplify(args, info),
+            None => Ok(ExprSimplifyResult::Original(args)),
+        }
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -8,7 +8,12 @@
 //! session_merge.rs   which sessions some rows form; session_assign.rs: the node that tells static rows theirs
 //! generator.rs       explode() and its family -> Unnest
 //! operators.rs       how a / b, a % b, a[i], s.field are planned
-//! text.rs            split(), ...
+//! text.rs            strings: split(), locate(), regexp_extract(), ...
+//! datetime.rs        times: date_format(), to_timestamp(), ... (datetime_pattern.rs: Java's patterns)
+//! collections.rs     arrays and maps: element_at(), sequence(), ...
+//! json.rs            get_json_object(), from_json(), ...
+//! by_type.rs         concat(), reverse(): one function for arrays, another for texts
+//! cast.rs            CAST where Spark's is not Arrow's (cast_text.rs: values as text and back)
 //! call.rs            how a function of our own is written down once
 //! ```
 //! Names that only differ from DataFusion's are in `sql::calls`. Absent: anything that remembers (see `operators`),
@@ -21,8 +26,15 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 use datafusion_spark::SessionStateBuilderSpark;
 
+mod by_type;
 pub mod call;
+mod cast;
+mod cast_text;
+mod collections;
+mod datetime;
+mod datetime_pattern;
 pub mod generator;
+mod json;
 mod lateral;
 pub mod operators;
 pub mod session_assign;
@@ -32,7 +44,16 @@ pub mod window;
 pub mod window_expand;
 pub mod window_rewrite;
 
+pub(crate) use cast::{CAST_CALL, TRY_CAST_CALL};
+
 use crate::sql::types::SparkTypePlanner;
+
+/// A double as Spark prints it.
+pub(crate) fn double_text(value: f64) -> String {
+    let mut text = String::new();
+    cast_text::write_double(&mut text, value);
+    text
+}
 
 /// DataFusion's options for Spark's semantics and for the same plan on every machine.
 ///
@@ -65,8 +86,26 @@ pub fn session_builder(config: SessionConfig) -> SessionStateBuilder {
 /// Adds Wavetank's own functions, operators and type names to a session; later registrations win.
 pub fn register(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     builder.expr_planners().get_or_insert_with(Vec::new).insert(0, Arc::new(operators::SparkOperatorPlanner));
-    let own = [window::functions(), generator::functions(), operators::functions(), text::functions()];
+    let own = [
+        window::functions(),
+        generator::functions(),
+        operators::functions(),
+        cast::functions(),
+        text::functions(),
+        datetime::functions(),
+        collections::functions(),
+        json::functions(),
+        by_type::functions(),
+    ];
     let own = own.into_iter().flatten().chain([crate::sql::watermark_marker()]);
     builder.scalar_functions().get_or_insert_with(Vec::new).extend(own);
+    // DataFusion's average keeps decimals, as Spark's does; datafusion-spark's makes doubles of them.
+    builder
+        .aggregate_functions()
+        .get_or_insert_with(Vec::new)
+        .push(datafusion::functions_aggregate::average::avg_udaf());
     builder.with_type_planner(Arc::new(SparkTypePlanner))
 }
+
+#[cfg(test)]
+mod facts_tests;

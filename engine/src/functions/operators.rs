@@ -10,7 +10,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Datum, Int64Array, PrimitiveArray};
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
 use arrow::error::ArrowError;
-use datafusion::common::{DFSchema, internal_err};
+use datafusion::common::{DFSchema, ScalarValue, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::functions::core::expr_fn::get_field;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
@@ -27,6 +27,16 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![divide_udf(), decimal_divide_udf(), integral_divide_udf(), remainder_udf(), array_item_udf()]
         .into_iter()
         .chain([Operator::Plus, Operator::Minus, Operator::Multiply].map(checked_udf))
+        .chain([
+            Call::computed("try_add", |_, t| common(Operator::Plus, t), same_field, |a| tried(&a, numeric::add)),
+            Call::computed("try_subtract", |_, t| common(Operator::Minus, t), same_field, |a| tried(&a, numeric::sub)),
+            Call::computed(
+                "try_multiply",
+                |_, t| common(Operator::Multiply, t),
+                same_field,
+                |a| tried(&a, numeric::mul),
+            ),
+        ])
         .collect()
 }
 
@@ -83,7 +93,13 @@ fn checked_udf(operator: Operator) -> Arc<ScalarUDF> {
 pub struct SparkOperatorPlanner;
 
 impl ExprPlanner for SparkOperatorPlanner {
-    fn plan_binary_op(&self, raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+    fn plan_binary_op(&self, mut raw: RawBinaryExpr, schema: &DFSchema) -> Result<PlannerResult<RawBinaryExpr>> {
+        let (left, right) = (raw.left.get_type(schema)?, raw.right.get_type(schema)?);
+        if is_decimal_type(&left) && right.is_integer() {
+            raw.right = literal_as_decimal(raw.right);
+        } else if is_decimal_type(&right) && left.is_integer() {
+            raw.left = literal_as_decimal(raw.left);
+        }
         let (left, right) = (raw.left.get_type(schema)?, raw.right.get_type(schema)?);
         let function = match raw.op {
             BinaryOperator::Divide if is_decimal(&left, &right) => decimal_divide_udf(),
@@ -144,6 +160,14 @@ fn no_such_field(wanted: &str, fields: &arrow::datatypes::Fields) -> Error {
     Error::analysis_class("FIELD_NOT_FOUND", format!("No such struct field `{wanted}` in {}.{near}", known.join(", ")))
 }
 
+/// Beside a decimal, a literal integer is a decimal of just its digits: `1.5 + 1` is DECIMAL(3,1).
+fn literal_as_decimal(expr: Expr) -> Expr {
+    let Expr::Cast(cast) = &expr else { return expr };
+    let Expr::Literal(ScalarValue::Int64(Some(value)), _) = cast.expr.as_ref() else { return expr };
+    let digits = value.unsigned_abs().to_string().len() as u8;
+    Expr::Cast(Cast::new(cast.expr.clone(), DataType::Decimal128(digits, 0)))
+}
+
 /// Numbers, and texts that Spark reads as numbers.
 fn divides(data_type: &DataType) -> bool {
     data_type.is_numeric() || matches!(data_type, DataType::Utf8 | DataType::Null)
@@ -177,9 +201,9 @@ fn bigint_field(name: &str, _: ReturnFieldArgs) -> Result<FieldRef> {
 fn same_field(name: &str, args: ReturnFieldArgs) -> Result<FieldRef> {
     let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
     let operator = match name {
-        "__add" => Operator::Plus,
-        "__subtract" => Operator::Minus,
-        "__multiply" => Operator::Multiply,
+        "__add" | "try_add" => Operator::Plus,
+        "__subtract" | "try_subtract" => Operator::Minus,
+        "__multiply" | "try_multiply" => Operator::Multiply,
         _ => Operator::Modulo,
     };
     let types = common(operator, &types)?;
@@ -248,6 +272,24 @@ fn checked(arguments: Arguments, kernel: Kernel, instead: &str) -> Result<ArrayR
         ArrowError::ArithmeticOverflow(_) => overflow(instead),
         other => other.into(),
     })
+}
+
+/// A kernel whose overflows are nulls: all at once where none overflows, else row by row.
+fn tried(arguments: &Arguments, kernel: Kernel) -> Result<ArrayRef> {
+    let (left, right) = (&arguments.arrays[0], &arguments.arrays[1]);
+    match kernel(left, right) {
+        Err(ArrowError::ArithmeticOverflow(_)) => {}
+        other => return Ok(other?),
+    }
+    let none = arrow::array::new_null_array(arguments.field.data_type(), 1);
+    let rows: Vec<ArrayRef> = (0..left.len())
+        .map(|row| match kernel(&left.slice(row, 1), &right.slice(row, 1)) {
+            Err(ArrowError::ArithmeticOverflow(_)) => Ok(Arc::clone(&none)),
+            other => other,
+        })
+        .collect::<Result<_, _>>()?;
+    let rows: Vec<&dyn Array> = rows.iter().map(AsRef::as_ref).collect();
+    Ok(arrow::compute::concat(&rows)?)
 }
 
 fn divide(arguments: Arguments) -> Result<ArrayRef> {

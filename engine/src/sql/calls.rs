@@ -4,20 +4,22 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    CaseWhen, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderByOptions, Value,
-    ValueWithSpan,
+    BinaryOperator, CaseWhen, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
+    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderByOptions,
+    UnaryOperator, Value, ValueWithSpan,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use crate::error::{Error, Result};
+use crate::functions::CAST_CALL;
 
 /// Names that exist through this file alone, and whether they aggregate.
-pub(crate) const OWN_CALLS: [(&str, bool); 29] = [
+pub(crate) const OWN_CALLS: [(&str, bool); 72] = [
     ("first", true),
     ("any_value", true),
     ("last", true),
     ("mean", true),
+    ("try_avg", true),
     ("std", true),
     ("variance", true),
     ("every", true),
@@ -27,30 +29,73 @@ pub(crate) const OWN_CALLS: [(&str, bool); 29] = [
     ("approx_count_distinct", true),
     ("max_by", true),
     ("min_by", true),
-    ("collect_list", true),
     ("array_agg", true),
+    ("listagg", true),
+    ("percentile", true),
     ("if", false),
     ("ifnull", false),
     ("nvl", false),
     ("nvl2", false),
     ("now", false),
     ("current_timestamp", false),
+    ("localtimestamp", false),
     ("curdate", false),
     ("current_date", false),
-    ("char_length", false),
+    ("current_timezone", false),
     ("lcase", false),
     ("ucase", false),
-    ("pow", false),
-    ("printf", false),
-    ("named_struct", false),
+    ("startswith", false),
+    ("endswith", false),
+    ("isnull", false),
+    ("isnotnull", false),
+    ("equal_null", false),
+    ("zeroifnull", false),
+    ("nullifzero", false),
+    ("sign", false),
+    ("log1p", false),
+    ("e", false),
+    ("try_divide", false),
+    ("try_mod", false),
+    ("year", false),
+    ("month", false),
+    ("day", false),
+    ("dayofmonth", false),
+    ("quarter", false),
+    ("dayofweek", false),
+    ("dayofyear", false),
+    ("weekofyear", false),
+    ("dateadd", false),
+    ("sort_array", false),
+    ("array_size", false),
+    ("map_contains_key", false),
+    ("struct", false),
+    ("transform", false),
+    ("exists", false),
+    ("forall", false),
+    ("boolean", false),
+    ("tinyint", false),
+    ("smallint", false),
+    ("int", false),
+    ("bigint", false),
+    ("float", false),
+    ("double", false),
+    ("decimal", false),
+    ("string", false),
+    ("binary", false),
+    ("date", false),
+    ("timestamp", false),
+    ("filter", false),
+    ("overlay", false),
+    ("position", false),
 ];
 
 /// Spark's name and DataFusion's, where nothing else differs.
-const RENAMED: [(&str, &str); 12] = [
+const RENAMED: [(&str, &str); 27] = [
     ("first", "first_value"),
     ("any_value", "first_value"),
     ("last", "last_value"),
     ("mean", "avg"),
+    ("try_avg", "avg"),
     ("std", "stddev"),
     ("variance", "var_samp"),
     ("every", "bool_and"),
@@ -59,6 +104,48 @@ const RENAMED: [(&str, &str); 12] = [
     ("ifnull", "coalesce"),
     ("nvl", "coalesce"),
     ("array_agg", "collect_list"),
+    ("listagg", "string_agg"),
+    ("lcase", "lower"),
+    ("ucase", "upper"),
+    ("startswith", "starts_with"),
+    ("endswith", "ends_with"),
+    ("position", "locate"),
+    ("sign", "signum"),
+    ("array_size", "size"),
+    ("cardinality", "size"),
+    ("array_remove", "array_remove_all"),
+    ("transform", "array_transform"),
+    ("filter", "array_filter"),
+    ("exists", "array_any_match"),
+    ("dateadd", "date_add"),
+];
+
+/// Calls whose name is a type are casts.
+const CASTS: [&str; 12] = [
+    "boolean",
+    "tinyint",
+    "smallint",
+    "int",
+    "bigint",
+    "float",
+    "double",
+    "decimal",
+    "string",
+    "binary",
+    "date",
+    "timestamp",
+];
+
+/// Calls that are a part of a time.
+const DATE_PARTS: [(&str, &str); 8] = [
+    ("year", "year"),
+    ("month", "month"),
+    ("day", "day"),
+    ("dayofmonth", "day"),
+    ("quarter", "quarter"),
+    ("dayofweek", "dayofweek"),
+    ("dayofyear", "doy"),
+    ("weekofyear", "week"),
 ];
 
 /// The expression that stands for a call, when it is not simply the call itself. Arguments are resolved already.
@@ -69,6 +156,15 @@ pub(crate) fn rewrite_call(name: &str, function: &mut Function) -> Result<Option
         return Ok(None);
     }
     let arguments = positional(function);
+    if let (true, [value]) = (CASTS.contains(&name), arguments.as_slice()) {
+        return Ok(Some(call(CAST_CALL, vec![value.clone(), text(name)])));
+    }
+    if let (Some((_, part)), [time]) = (DATE_PARTS.iter().find(|(own, _)| *own == name), arguments.as_slice()) {
+        return Ok(Some(call("date_part", vec![text(part), time.clone()])));
+    }
+    if let Some(expr) = rewrite_scalar(name, function, &arguments) {
+        return Ok(expr);
+    }
     Ok(match (name, arguments.as_slice()) {
         ("if", [condition, then, otherwise]) => Some(case(condition, then, Some(otherwise))),
         ("if", _) => return Err(wrong_count(name, "3", arguments.len())),
@@ -94,11 +190,7 @@ pub(crate) fn rewrite_call(name: &str, function: &mut Function) -> Result<Option
             let known = Expr::IsNotNull(Box::new(order.clone()));
             let filter = match function.filter.take() {
                 None => known,
-                Some(filter) => Expr::BinaryOp {
-                    left: filter,
-                    op: datafusion::sql::sqlparser::ast::BinaryOperator::And,
-                    right: Box::new(known),
-                },
+                Some(filter) => Expr::BinaryOp { left: filter, op: BinaryOperator::And, right: Box::new(known) },
             };
             function.filter = Some(Box::new(filter));
             None
@@ -110,6 +202,66 @@ pub(crate) fn rewrite_call(name: &str, function: &mut Function) -> Result<Option
         ("curdate" | "current_date", []) => Some(call("current_date", Vec::new())),
         _ => None,
     })
+}
+
+/// Scalar functions that are another expression. The inner `None` says that the call itself was changed.
+fn rewrite_scalar(name: &str, function: &mut Function, arguments: &[Expr]) -> Option<Option<Expr>> {
+    let equals = |left: &Expr, right: &Expr| Expr::IsNotDistinctFrom(Box::new(left.clone()), Box::new(right.clone()));
+    let binary = |left: Expr, op: BinaryOperator, right: Expr| Expr::BinaryOp {
+        left: Box::new(left),
+        op,
+        right: Box::new(right),
+    };
+    let negated = |expr: Expr| Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(Expr::Nested(Box::new(expr))) };
+    Some(Some(match (name, arguments) {
+        ("isnull", [value]) => Expr::IsNull(Box::new(value.clone())),
+        ("isnotnull", [value]) => Expr::IsNotNull(Box::new(value.clone())),
+        ("equal_null", [left, right]) => equals(left, right),
+        ("zeroifnull", [value]) => call("coalesce", vec![value.clone(), cast(number(0), DataType::Int(None))]),
+        ("nullifzero", [value]) => call("nullif", vec![value.clone(), cast(number(0), DataType::Int(None))]),
+        ("try_divide", [left, right]) => {
+            binary(left.clone(), BinaryOperator::Divide, call("nullif", vec![right.clone(), number(0)]))
+        }
+        ("try_mod", [left, right]) => {
+            binary(left.clone(), BinaryOperator::Modulo, call("nullif", vec![right.clone(), number(0)]))
+        }
+        ("log", [value]) => call("ln", vec![value.clone()]),
+        ("log1p", [value]) => call("ln", vec![binary(number(1), BinaryOperator::Plus, value.clone())]),
+        ("e", []) => call(CAST_CALL, vec![text("2.718281828459045"), text("DOUBLE")]),
+        ("current_timezone", []) => text("UTC"),
+        ("replace", [value, part]) => call("replace", vec![value.clone(), part.clone(), text("")]),
+        ("regexp_replace", [value, pattern, with]) => {
+            call("regexp_replace", vec![value.clone(), pattern.clone(), with.clone(), text("g")])
+        }
+        ("regexp_count", [_, _]) => cast(Expr::Function(function.clone()), DataType::Int(None)),
+        ("sort_array" | "array_sort", [array]) if name == "sort_array" => {
+            call("array_sort", vec![array.clone(), text("ASC"), text("NULLS FIRST")])
+        }
+        ("array_sort", [array]) => call("array_sort", vec![array.clone(), text("ASC"), text("NULLS LAST")]),
+        ("sort_array", [array, ascending]) => case(
+            ascending,
+            &call("array_sort", vec![array.clone(), text("ASC"), text("NULLS FIRST")]),
+            Some(&call("array_sort", vec![array.clone(), text("DESC"), text("NULLS LAST")])),
+        ),
+        ("array_prepend", [array, item]) => call("array_prepend", vec![item.clone(), array.clone()]),
+        ("map", []) => call("__empty_map", Vec::new()),
+        ("map_contains_key", [map, key]) => call("array_has", vec![call("map_keys", vec![map.clone()]), key.clone()]),
+        ("forall", [array, Expr::Lambda(lambda)]) => {
+            let mut lambda = lambda.clone();
+            lambda.body = Box::new(negated(*lambda.body));
+            negated(call("array_any_match", vec![array.clone(), Expr::Lambda(lambda)]))
+        }
+        // A set has no order; a sorted one is the same in every run.
+        ("collect_set", [_]) if function.over.is_none() => {
+            call("array_sort", vec![Expr::Function(function.clone()), text("ASC"), text("NULLS LAST")])
+        }
+        ("percentile", [value, fraction]) => {
+            set_arguments(function, vec![value.clone(), fraction.clone()]);
+            function.name = object_name("percentile_cont");
+            return Some(None);
+        }
+        _ => return None,
+    }))
 }
 
 /// `first(x, true)` is `first_value(x) IGNORE NULLS`; `any_value`, `first` and `last` otherwise keep nulls.
@@ -204,4 +356,9 @@ fn object_name(name: &str) -> ObjectName {
 /// An integer literal that stays one (an ordinal, an index of a marker call).
 pub(crate) fn number(value: i64) -> Expr {
     Expr::Value(ValueWithSpan { value: Value::Number(value.to_string(), false), span: Span::empty() })
+}
+
+/// A text literal.
+pub(crate) fn text(value: &str) -> Expr {
+    Expr::Value(Value::SingleQuotedString(value.to_owned()).with_empty_span())
 }

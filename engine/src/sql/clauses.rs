@@ -4,7 +4,8 @@
 //! STREAM t, STREAM(t)                         -> `__stream.t`                          (stream_relation_name)
 //! rel WATERMARK e [AS n] DELAY OF INTERVAL i a -> (SELECT * FROM rel WHERE __watermark(e, 'ms', 'n')) AS a
 //! INTERVAL 10 SECONDS, INTERVAL '1' HOUR ...  -> __interval('months days micros', 'INTERVAL ''10'' SECOND')
-//! 5L, 5S, 5Y, 1.5D, 1.5F, 5BD                 -> CAST('5' AS BIGINT) ...
+//! 5S, 5Y, 1.5D, 1.5F, 5BD                     -> __typed('5', 'SMALLINT') ...
+//! exists(array, x -> ...)                      -> array_any_match(...)
 //! "text"                                      -> 'text'
 //! ```
 //! Every token keeps the place of the text it stands for, so that errors point into what the user wrote.
@@ -12,10 +13,11 @@
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
-use super::cursor::{Cursor, string_value, syntax_error};
+use super::cursor::{Cursor, is_word, string_value, syntax_error};
 use super::duration::watermark_delay_of;
 use super::interval_literal::parse_interval_literal;
-use super::{INTERVAL_CALL, WATERMARK_CALL, stream_relation_name};
+use super::types::parse_type_at;
+use super::{INTERVAL_CALL, TYPED_CALL, WATERMARK_CALL, stream_relation_name};
 use crate::error::Result;
 
 /// Words that end a relation or begin the next clause: never an alias, never the name after `STREAM`.
@@ -77,6 +79,8 @@ pub(crate) fn rewrite_clauses(cursor: &mut Cursor) -> Result<Vec<TokenWithSpan>>
 struct Depth {
     /// A `SELECT` was seen: `FROM` begins relations (and is not that of `EXTRACT(.. FROM ..)`).
     select: bool,
+    /// Inside the parentheses of `CAST(value AS type)`.
+    cast: bool,
     /// Inside `FROM`: where in the output the current relation begins.
     relation: Option<usize>,
 }
@@ -115,6 +119,13 @@ impl Rewrite<'_> {
         if level.relation.is_some() && self.cursor.at_word("WATERMARK") && self.watermark(level, span)? {
             return Ok(());
         }
+        if self.at_nested_type(level) {
+            let start = self.cursor.position();
+            parse_type_at(self.cursor)?;
+            let text = self.cursor.text_between(start, self.cursor.position()).to_uppercase();
+            self.word(&text, true, span);
+            return Ok(());
+        }
         if self.cursor.at_word("INTERVAL")
             && let Some(literal) = parse_interval_literal(self.cursor)?
         {
@@ -123,6 +134,11 @@ impl Rewrite<'_> {
             return Ok(());
         }
         if self.number_with_suffix(span) {
+            return Ok(());
+        }
+        if self.lambda_exists() {
+            self.cursor.advance();
+            self.word("exists", true, span);
             return Ok(());
         }
         let token = self.cursor.advance();
@@ -140,10 +156,30 @@ impl Rewrite<'_> {
         Ok(())
     }
 
+    /// `exists(array, x -> ..)`, which is no subquery: quoted, it is a function for sqlparser too.
+    fn lambda_exists(&self) -> bool {
+        let subquery = ["SELECT", "WITH", "VALUES", "FROM"].iter().any(|word| is_word(self.cursor.peek_at(2), word));
+        self.cursor.at_word("EXISTS")
+            && *self.cursor.peek_at(1) == Token::LParen
+            && !subquery
+            && *self.cursor.peek_at(2) != Token::LParen
+    }
+
+    /// A type with types inside, which sqlparser does not read in Spark's SQL: it becomes a quoted name.
+    fn at_nested_type(&self, level: Depth) -> bool {
+        let before = self.out.last().map_or(&Token::EOF, |t| &t.token);
+        let place = level.cast && is_word(before, "AS") || *before == Token::DoubleColon;
+        place && ["ARRAY", "MAP", "STRUCT", "INTERVAL"].iter().any(|word| self.cursor.at_word(word))
+    }
+
     /// Keeps the state of `FROM` up to date. A relation that begins after this token is marked with `usize::MAX`.
     fn track(&mut self, token: &Token) {
         match token {
-            Token::LParen => self.depth.push(Depth::default()),
+            Token::LParen => {
+                let before = self.out.last().map_or(&Token::EOF, |t| &t.token);
+                let cast = is_word(before, "CAST") || is_word(before, "TRY_CAST");
+                self.depth.push(Depth { cast, ..Depth::default() });
+            }
             Token::RParen if self.depth.len() > 1 => {
                 self.depth.pop();
             }
@@ -271,42 +307,23 @@ impl Rewrite<'_> {
         let glued = self.cursor.span_at(1).is_some_and(|next| next.start == span.end);
         let data_type = match word.value.to_ascii_uppercase().as_str() {
             _ if *long || !glued => return false,
-            "L" => "BIGINT",
-            "S" => "SMALLINT",
-            "Y" => "TINYINT",
-            "D" => "DOUBLE",
-            "F" => "FLOAT",
+            "L" => "BIGINT".to_owned(),
+            "S" => "SMALLINT".to_owned(),
+            "Y" => "TINYINT".to_owned(),
+            "D" => "DOUBLE".to_owned(),
+            "F" => "FLOAT".to_owned(),
             "BD" => {
                 let scale = digits.split_once('.').map_or(0, |(_, fraction)| fraction.len());
                 let precision = digits.bytes().filter(u8::is_ascii_digit).count();
-                let data_type = format!("DECIMAL({precision},{scale})");
-                let digits = digits.clone();
-                self.cast(&digits, &data_type, span);
-                return true;
+                format!("DECIMAL({precision},{scale})")
             }
             _ => return false,
         };
         let digits = digits.clone();
-        self.cast(&digits, data_type, span);
+        self.cursor.advance();
+        self.cursor.advance();
+        self.call(TYPED_CALL, &[digits, data_type], span);
         true
-    }
-
-    fn cast(&mut self, digits: &str, data_type: &str, span: Span) {
-        self.cursor.advance();
-        self.cursor.advance();
-        self.word("CAST", false, span);
-        self.punctuation(&[Token::LParen, Token::SingleQuotedString(digits.to_owned())], span);
-        self.word("AS", false, span);
-        match data_type.split_once('(') {
-            None => self.word(data_type, false, span),
-            Some((name, parameters)) => {
-                self.word(name, false, span);
-                let (precision, scale) = parameters.trim_end_matches(')').split_once(',').expect("precision,scale");
-                let number = |digits: &str| Token::Number(digits.to_owned(), false);
-                self.punctuation(&[Token::LParen, number(precision), Token::Comma, number(scale), Token::RParen], span);
-            }
-        }
-        self.punctuation(&[Token::RParen], span);
     }
 
     fn call(&mut self, function: &str, texts: &[String], span: Span) {

@@ -59,6 +59,10 @@ impl Dialect for SparkDialect {
         true
     }
 
+    fn supports_struct_literal(&self) -> bool {
+        true
+    }
+
     fn supports_nested_comments(&self) -> bool {
         true
     }

@@ -1,18 +1,20 @@
 //! The walk over expressions in which names are resolved, and literals and calls get Spark's meaning.
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArguments, GroupByExpr, Ident, Interval, NamedWindowDefinition, NamedWindowExpr, OrderByExpr, Query,
-    Select, SelectItem, Subscript, UnaryOperator, Value, ValueWithSpan, Visit, Visitor, WindowSpec, WindowType,
+    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, Interval, NamedWindowDefinition, NamedWindowExpr,
+    OrderByExpr, Query, Select, SelectItem, Subscript, UnaryOperator, Value, ValueWithSpan, Visit, Visitor, WindowSpec,
+    WindowType,
 };
 use std::ops::ControlFlow;
 
-use super::calls::{call, cast, rewrite_call};
-use super::names::string_arguments;
+use super::calls::{call, cast, positional, rewrite_call, text};
+use super::names::{string_arguments, type_text};
 use super::resolve::{Resolver, quoted};
 use super::scope::{Columns, Found, Names, Relation, Scope, place, quote};
-use super::{INTERVAL_CALL, WATERMARK_CALL};
+use super::{INTERVAL_CALL, TYPED_CALL, WATERMARK_CALL};
 use crate::error::{Error, Result};
+use crate::functions::{CAST_CALL, TRY_CAST_CALL};
 use crate::options::did_you_mean;
 
 impl Resolver<'_> {
@@ -141,6 +143,9 @@ impl Walk<'_, '_, '_> {
                     *op = UnaryOperator::Not;
                 }
                 self.expr(inner)?;
+                if *op == UnaryOperator::BitwiseNot {
+                    *expr = call("bitwise_not", vec![inner.as_ref().clone()]);
+                }
             }
             Expr::BinaryOp { left, op, right } => {
                 self.all([left.as_mut(), right.as_mut()])?;
@@ -153,6 +158,23 @@ impl Walk<'_, '_, '_> {
                 let matches = call("regexp_like", vec![value.as_ref().clone(), pattern.as_ref().clone()]);
                 *expr =
                     if *negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(matches) } } else { matches };
+            }
+            Expr::Cast { kind, expr: value, data_type, .. } => {
+                self.expr(value)?;
+                let function = match kind {
+                    CastKind::TryCast | CastKind::SafeCast => TRY_CAST_CALL,
+                    CastKind::Cast | CastKind::DoubleColon => CAST_CALL,
+                };
+                *expr = call(function, vec![value.as_ref().clone(), text(&type_text(data_type))]);
+            }
+            Expr::TypedString(typed) => {
+                let value = Expr::Value(typed.value.clone());
+                *expr = call(CAST_CALL, vec![value, text(&typed.data_type.to_string())]);
+            }
+            Expr::Struct { values, .. } => {
+                let mut function = call("struct", std::mem::take(values));
+                self.function(&mut function)?;
+                *expr = function;
             }
             Expr::Function(_) => self.function(expr)?,
             Expr::Subquery(query) => self.subquery(query)?,
@@ -178,7 +200,6 @@ impl Walk<'_, '_, '_> {
             | Expr::IsNotFalse(e)
             | Expr::IsUnknown(e)
             | Expr::IsNotUnknown(e)
-            | Expr::Cast { expr: e, .. }
             | Expr::Extract { expr: e, .. }
             | Expr::Ceil { expr: e, .. }
             | Expr::Floor { expr: e, .. }
@@ -215,7 +236,7 @@ impl Walk<'_, '_, '_> {
                 self.all(conditions.iter_mut().flat_map(|when| [&mut when.condition, &mut when.result]))
             }
             Expr::GroupingSets(sets) | Expr::Cube(sets) | Expr::Rollup(sets) => self.all(sets.iter_mut().flatten()),
-            Expr::Tuple(values) | Expr::Struct { values, .. } => self.all(values),
+            Expr::Tuple(values) => self.all(values),
             Expr::Array(array) => self.all(&mut array.elem),
             _ => Ok(()),
         }
@@ -269,8 +290,16 @@ impl Walk<'_, '_, '_> {
             *expr = interval(function)?;
             return Ok(());
         }
-        if name != WATERMARK_CALL && !self.resolver.catalog.has_function(&name) {
+        if name != WATERMARK_CALL && name != TYPED_CALL && !self.resolver.catalog.has_function(&name) {
             return Err(self.unknown_function(function, &name));
+        }
+        if name == TYPED_CALL {
+            *expr = call(CAST_CALL, positional(function));
+            return Ok(());
+        }
+        let name = unit_argument(function, name);
+        if name == "struct" {
+            name_fields(function);
         }
         if let FunctionArguments::List(list) = &mut function.args {
             for argument in &mut list.args {
@@ -353,10 +382,6 @@ fn with_fields(root: Expr, fields: &[Ident]) -> Expr {
     Expr::CompoundFieldAccess { root: Box::new(root), access_chain }
 }
 
-fn text(value: &str) -> Expr {
-    Expr::Value(Value::SingleQuotedString(value.to_owned()).with_empty_span())
-}
-
 /// Spark's type of a number: INT when it fits, else BIGINT, else DECIMAL; `1e3` DOUBLE; `1.5` DECIMAL(2,1), which
 /// DataFusion reads itself.
 fn number_literal(value: &ValueWithSpan, negative: bool) -> Option<Expr> {
@@ -383,6 +408,39 @@ fn number_literal(value: &ValueWithSpan, negative: bool) -> Option<Expr> {
     }
     let info = datafusion::sql::sqlparser::ast::ExactNumberInfo::PrecisionAndScale(digits.len() as u64, 0);
     Some(cast(text(&signed), DataType::Decimal(info)))
+}
+
+/// `dateadd(hour, 1, ts)`: the unit is a word, not a column. Answers the name under which the call goes on.
+fn unit_argument(function: &mut Function, name: String) -> String {
+    let other = match name.as_str() {
+        "dateadd" | "date_add" | "timestampadd" => "timestampadd",
+        "datediff" | "date_diff" | "timestampdiff" => "timestampdiff",
+        _ => return name,
+    };
+    let FunctionArguments::List(list) = &mut function.args else { return name };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(unit)), _, _] = list.args.as_mut_slice() else { return name };
+    if let Expr::Identifier(word) = unit {
+        *unit = text(&word.value.to_lowercase());
+    }
+    function.name = Ident::new(other).into();
+    other.to_owned()
+}
+
+/// `struct(v, k AS x)` is `named_struct('v', v, 'x', k)`; what has no name is `col1`, `col2`, ...
+fn name_fields(function: &mut Function) {
+    let mut fields = Vec::new();
+    for (i, value) in positional(function).into_iter().enumerate() {
+        let (name, value) = match value {
+            Expr::Named { expr, name } => (name.value, *expr),
+            Expr::Identifier(ref id) => (id.value.clone(), value),
+            Expr::CompoundIdentifier(ref ids) => (ids.last().map(|id| id.value.clone()).unwrap_or_default(), value),
+            value => (format!("col{}", i + 1), value),
+        };
+        fields.extend([text(&name), value]);
+    }
+    if let Expr::Function(named) = call("named_struct", fields) {
+        *function = named;
+    }
 }
 
 /// The interval literal that the token pass wrote as a call.

@@ -8,8 +8,9 @@
 //!   cursor.rs       text -> tokens, and the sentence for a wrong one
 //!   clauses.rs      tokens -> tokens: STREAM, WATERMARK, intervals (interval_literal.rs), literals with suffixes
 //!   parse.rs        tokens -> sqlparser's tree
-//!   resolve.rs      tree -> tree: names as registered (scope.rs, catalog.rs), Spark's column names (names.rs),
-//!   expressions.rs    Spark's literals, functions under DataFusion's names (calls.rs)
+//!   resolve.rs      tree -> tree: names as registered (scope.rs, catalog.rs), Spark's column names (names.rs);
+//!     relations.rs    FROM
+//!     expressions.rs  Spark's literals, functions under DataFusion's names (calls.rs)
 //!   (DataFusion)    tree -> plan
 //!   watermark.rs    plan -> plan: the marker of a WATERMARK clause becomes a node
 //!   (functions)     plan -> plan: generators and time windows become nodes
@@ -28,6 +29,7 @@ mod interval_literal;
 mod names;
 mod parse;
 pub mod query;
+mod relations;
 mod resolve;
 mod scope;
 pub mod script;
@@ -46,6 +48,8 @@ pub(crate) use calls::wrong_count as wrong_argument_count;
 const STREAM_PREFIX: &str = "__stream.";
 /// The call that the token pass writes for an interval literal.
 const INTERVAL_CALL: &str = "__interval";
+/// The call that the token pass writes for a number with a type letter: digits, type.
+const TYPED_CALL: &str = "__typed";
 /// The condition that the token pass writes for a `WATERMARK` clause.
 pub(crate) const WATERMARK_CALL: &str = "__watermark";
 /// The call that stands for one column of a generator with several: generator, number of the column.

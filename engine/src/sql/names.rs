@@ -3,11 +3,74 @@
 //! Works on the text of the query as parsed, before names are resolved, since Spark prints what the user wrote.
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CeilFloorKind, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Subscript, UnaryOperator, Value,
+    AccessExpr, BinaryOperator, CeilFloorKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArguments, Ident, Subscript, UnaryOperator, Value,
 };
 
-use super::{INTERVAL_CALL, WATERMARK_CALL};
+use super::{INTERVAL_CALL, TYPED_CALL, WATERMARK_CALL};
+
+/// Functions that Spark prints in capitals.
+const UPPER: [&str; 30] = [
+    "sqrt",
+    "cbrt",
+    "exp",
+    "expm1",
+    "log",
+    "log10",
+    "log2",
+    "log1p",
+    "power",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "atan2",
+    "sinh",
+    "cosh",
+    "tanh",
+    "degrees",
+    "radians",
+    "pi",
+    "e",
+    "signum",
+    "hypot",
+    "regexp_like",
+    "rint",
+    "ceil",
+    "floor",
+    "cot",
+];
+
+/// Functions that Spark prints under another name.
+const RENAMED: [(&str, &str); 2] = [("array_agg", "collect_list"), ("rlike", "regexp_like")];
+
+/// Arguments that Spark prints although they were left out: function, how many were given, what is added.
+const DEFAULTS: [(&str, usize, &str); 22] = [
+    ("split", 2, "-1"),
+    ("lpad", 2, " "),
+    ("rpad", 2, " "),
+    ("locate", 2, "1"),
+    ("position", 2, "1"),
+    ("replace", 2, ""),
+    ("substring", 2, "2147483647"),
+    ("substr", 2, "2147483647"),
+    ("regexp_replace", 3, "1"),
+    ("regexp_extract", 2, "1"),
+    ("regexp_extract_all", 2, "1"),
+    ("round", 1, "0"),
+    ("bround", 1, "0"),
+    ("months_between", 2, "true"),
+    ("from_unixtime", 1, "yyyy-MM-dd HH:mm:ss"),
+    ("unix_timestamp", 1, "yyyy-MM-dd HH:mm:ss"),
+    ("to_unix_timestamp", 1, "yyyy-MM-dd HH:mm:ss"),
+    ("sort_array", 1, "true"),
+    ("str_to_map", 1, ","),
+    ("str_to_map", 2, ":"),
+    ("percentile", 2, "1"),
+    ("overlay", 3, "-1"),
+];
 
 /// Prints expressions; knows which first parts of dotted names are relations, which Spark leaves out.
 pub(crate) struct Namer<'a> {
@@ -60,7 +123,7 @@ impl Namer<'_> {
             }
             Expr::Cast { kind, expr, data_type, .. } => {
                 let call = if format!("{kind:?}").contains("Try") { "TRY_CAST" } else { "CAST" };
-                format!("{call}({} AS {data_type})", self.text(expr))
+                format!("{call}({} AS {})", self.text(expr), type_text(data_type))
             }
             Expr::Function(function) => self.function(function),
             Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain),
@@ -86,11 +149,11 @@ impl Namer<'_> {
             Expr::Position { expr, r#in } => format!("locate({}, {}, 1)", self.text(expr), self.text(r#in)),
             Expr::Substring { expr, substring_from, substring_for, shorthand, .. } => {
                 let name = if *shorthand { "substr" } else { "substring" };
-                let parts: Vec<String> = [Some(expr), substring_from.as_ref(), substring_for.as_ref()]
-                    .into_iter()
-                    .flatten()
-                    .map(|e| self.text(e))
-                    .collect();
+                let given = [Some(expr), substring_from.as_ref(), substring_for.as_ref()].into_iter().flatten();
+                let mut parts: Vec<String> = given.map(|e| self.text(e)).collect();
+                if substring_for.is_none() {
+                    parts.push("2147483647".to_owned());
+                }
                 format!("{name}({})", parts.join(", "))
             }
             Expr::Trim { trim_where, trim_what, expr, .. } => match (trim_where, trim_what) {
@@ -101,6 +164,13 @@ impl Namer<'_> {
                     format!("TRIM({place} {what}FROM {})", self.text(expr))
                 }
             },
+            Expr::Struct { values, .. } => format!("struct({})", self.list(values)),
+            Expr::Named { expr, name } => format!("{} AS {}", self.text(expr), name.value),
+            Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
+                let length = overlay_for.as_ref().map_or("-1".to_owned(), |e| self.text(e));
+                let (text, what) = (self.text(expr), self.text(overlay_what));
+                format!("overlay({text}, {what}, {}, {length})", self.text(overlay_from))
+            }
             Expr::Subquery(_) => "scalarsubquery()".to_owned(),
             Expr::Tuple(values) => format!("named_struct({})", self.list(values)),
             other => other.to_string(),
@@ -132,7 +202,8 @@ impl Namer<'_> {
             BinaryOperator::StringConcat => format!("concat({l}, {r})"),
             BinaryOperator::MyIntegerDivide => format!("({l} div {r})"),
             BinaryOperator::Spaceship => format!("({l} <=> {r})"),
-            BinaryOperator::Plus | BinaryOperator::Minus if is_interval(left) || is_interval(right) => {
+            BinaryOperator::Plus if is_interval(left) => format!("{r} + {l}"),
+            BinaryOperator::Plus | BinaryOperator::Minus if is_interval(right) => {
                 format!("{l} {op} {r}")
             }
             _ => format!("({l} {op} {r})"),
@@ -143,6 +214,7 @@ impl Namer<'_> {
         let text = self.text(expr);
         match (op, expr) {
             (UnaryOperator::Minus, Expr::Value(_)) => format!("-{text}"),
+            (UnaryOperator::Minus, Expr::Function(f)) if f.name.to_string() == TYPED_CALL => format!("-{text}"),
             (UnaryOperator::Minus, _) => format!("(- {text})"),
             (UnaryOperator::Plus, _) => format!("(+ {text})"),
             (UnaryOperator::Not | UnaryOperator::BangNot, _) => format!("(NOT {text})"),
@@ -168,9 +240,11 @@ impl Namer<'_> {
         let FunctionArguments::List(list) = &function.args else { return format!("{name}()") };
         match name.as_str() {
             INTERVAL_CALL | WATERMARK_CALL => return string_arguments(function).pop().unwrap_or_default(),
+            TYPED_CALL => return string_arguments(function).swap_remove(0),
             "window" | "session_window" => return name,
             _ => {}
         }
+        let name = RENAMED.iter().find(|(own, _)| *own == name).map_or(name.as_str(), |(_, shown)| shown);
         let mut arguments: Vec<String> = list.args.iter().map(|argument| self.argument(argument)).collect();
         let distinct = match list.duplicate_treatment {
             Some(DuplicateTreatment::Distinct) => "DISTINCT ",
@@ -179,9 +253,26 @@ impl Namer<'_> {
         if name == "count" && arguments == ["*"] {
             arguments = vec!["1".to_owned()];
         }
-        let mut text = match name.as_str() {
-            "if" => format!("(IF({}))", arguments.join(", ")),
-            _ => format!("{name}({distinct}{})", arguments.join(", ")),
+        for (_, count, default) in DEFAULTS.iter().filter(|(own, _, _)| *own == name) {
+            if arguments.len() == *count {
+                arguments.push((*default).to_owned());
+            }
+        }
+        let all = arguments.join(", ");
+        let mut text = match (name, arguments.as_slice()) {
+            ("if", _) => format!("(IF({all}))"),
+            ("isnull", [value]) => format!("({value} IS NULL)"),
+            ("isnotnull", [value]) => format!("({value} IS NOT NULL)"),
+            ("dateadd" | "date_add", [_, _, _]) => format!("timestampadd({all})"),
+            ("datediff" | "date_diff", [_, _, _]) => format!("timestampdiff({all})"),
+            ("from_json", [text, _]) => format!("from_json({text})"),
+            ("log", [value]) => format!("LOG(E(), {value})"),
+            ("first" | "last" | "any_value", [value, _]) => format!("{name}({value})"),
+            ("int" | "bigint" | "double" | "float" | "string" | "boolean" | "timestamp" | "date", [value]) => {
+                value.clone()
+            }
+            _ if UPPER.contains(&name) => format!("{}({all})", name.to_uppercase()),
+            _ => format!("{name}({distinct}{all})"),
         };
         if let Some(filter) = &function.filter {
             text.push_str(&format!(" FILTER (WHERE {})", self.text(filter)));
@@ -216,6 +307,14 @@ pub(crate) fn string_arguments(function: &Function) -> Vec<String> {
         .collect()
 }
 
+/// The text of a type; one with types inside was made a quoted name by the token pass.
+pub(crate) fn type_text(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Custom(name, parameters) if parameters.is_empty() => name.to_string().replace('`', ""),
+        other => other.to_string(),
+    }
+}
+
 fn is_column(expr: &Expr) -> bool {
     matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
 }
@@ -231,17 +330,13 @@ fn negate(negated: bool, text: String) -> String {
 fn value_text(value: &Value) -> String {
     match value {
         Value::SingleQuotedString(text) => text.clone(),
-        Value::Number(digits, _) if digits.contains(['e', 'E']) => {
-            digits.parse::<f64>().map_or_else(|_| digits.clone(), |number| format!("{number:?}"))
-        }
+        Value::Number(digits, _) if digits.contains(['e', 'E']) => match digits.parse() {
+            Ok(number) => crate::functions::double_text(number),
+            Err(_) => digits.clone(),
+        },
         Value::Number(digits, _) => digits.clone(),
         Value::Null => "NULL".to_owned(),
         Value::Boolean(b) => b.to_string(),
         other => other.to_string(),
     }
-}
-
-/// An identifier in backticks: DataFusion takes it as it stands.
-pub(crate) fn quoted(name: &str) -> Ident {
-    Ident::with_quote('`', name)
 }
