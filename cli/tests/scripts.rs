@@ -99,9 +99,9 @@ fn without_chance(place: &Place, said: &str) -> String {
             false => text.push_str(word),
         }
     }
-    let mut parts = text.split(" column ");
+    let mut parts = text.split(" at line 1 column ");
     let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| text + " column N" + part.trim_start_matches(|c: char| c.is_ascii_digit()))
+    parts.fold(first, |text, part| text + " at line 1 column N" + part.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 fn is_uuid(word: &str) -> bool {
