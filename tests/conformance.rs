@@ -19,15 +19,8 @@ use support::case::Case;
 use support::run::{Layout, Outcome, run_case};
 
 /// Kinds that this version cannot run.
-const NOT_YET: [&str; 8] = [
-    "guide-ad-impressions-clicks-full",
-    "guide-ad-impressions-clicks-inner",
-    "guide-ad-impressions-clicks-left",
-    "guide-ad-impressions-clicks-left-semi",
-    "join_then_agg",
-    "ss_join",
+const NOT_YET: [&str; 1] = [
     "unsupported",
-    "window_join",
 ];
 
 fn main() -> ExitCode {

@@ -115,10 +115,15 @@ impl Driver {
             processed_rows_per_second: rows as f64 / took_s,
             duration_ms: times.durations_ms(),
             event_time,
-            // Bottom-up ids; Spark reports the last operator of the pipeline first.
-            state_operators: self.last_operators.iter().rev().cloned().collect::<Vec<StateOperatorProgress>>(),
+            state_operators: self.operators_from_sink(),
             sources: input_rows.iter().enumerate().map(source).collect(),
             sink: SinkProgress { description: self.parts.sink.describe(), num_output_rows },
         }
+    }
+
+    /// The last operator of the pipeline first, as Spark reports them. Empty before the first batch.
+    fn operators_from_sink(&self) -> Vec<StateOperatorProgress> {
+        let order = self.parts.plan.propagation.operators_from_sink();
+        order.into_iter().filter_map(|id| self.last_operators.get(id).cloned()).collect()
     }
 }

@@ -13,6 +13,7 @@ pub mod aggregate;
 pub mod batch;
 pub mod dedup;
 pub mod exchange;
+pub mod join;
 pub mod limit;
 pub mod pane_windows;
 pub mod session;

@@ -7,6 +7,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, Join, JoinType, Limit, LogicalPlan, SkipType};
 
 use super::dedup::{Deduplicate, Memory};
+use super::join_bounds::{Side, event_time_key, range};
+use super::join_condition::{JoinCondition, conjuncts};
 use super::nodes::as_node;
 use super::relation::{has_streaming_subquery, is_streaming};
 use super::watermark::{event_time_columns, mark_of};
@@ -230,13 +232,46 @@ fn check_stream_stream_join(join: &Join, mode: OutputMode) -> Result<()> {
         OutputMode::Update => !outer,
         OutputMode::Complete => false,
     };
-    if allowed {
+    if !allowed {
+        let only = if outer { "only in Append output mode" } else { "only in Append and Update output modes" };
+        return Err(Error::analysis(format!(
+            "{} between two streaming DataFrames/Datasets is not supported in {mode} output mode, {only}.",
+            join_name(join.join_type)
+        )));
+    }
+    check_watermarks_of_join(join)
+}
+
+/// A row of an outer side comes out without a match, and one of a semi join is forgotten, only if the watermark can tell
+/// that no match will come.
+fn check_watermarks_of_join(join: &Join) -> Result<()> {
+    let (left_marks, right_marks) = (event_time_columns(&join.left), event_time_columns(&join.right));
+    let left = Side { schema: join.left.schema(), marks: &left_marks };
+    let right = Side { schema: join.right.schema(), marks: &right_marks };
+    let condition = JoinCondition::of(join);
+    // A range counts also where the bounded side has no event time: Spark accepts that (and never emits its rows).
+    let bounded = |this: Side, other: Side| {
+        join.filter.iter().flat_map(conjuncts).any(|conjunct| range(&conjunct, this, other).is_some())
+    };
+    let can_tell = match join.join_type {
+        JoinType::Left | JoinType::LeftSemi => bounded(left, right),
+        JoinType::Right => bounded(right, left),
+        JoinType::Full => bounded(left, right) || bounded(right, left),
+        _ => true,
+    };
+    if can_tell || event_time_key(&condition.keys, left, right).is_some() {
         return Ok(());
     }
-    let only = if outer { "only in Append output mode" } else { "only in Append and Update output modes" };
+    let kind = match join.join_type {
+        JoinType::LeftSemi => "LeftSemi",
+        JoinType::Right => "RightOuter",
+        JoinType::Full => "FullOuter",
+        _ => "LeftOuter",
+    };
     Err(Error::analysis(format!(
-        "{} between two streaming DataFrames/Datasets is not supported in {mode} output mode, {only}.",
-        join_name(join.join_type)
+        "Stream-stream {kind} join between two streaming DataFrame/Datasets is not supported without a watermark in the \
+         join keys, or a watermark on the nullable side and an appropriate range condition. Call withWatermark on both \
+         inputs and add a condition such as right.time BETWEEN left.time AND left.time + INTERVAL 1 HOUR."
     )))
 }
 

@@ -12,6 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::dedup::Deduplicate;
+use super::join::StreamJoin;
 use super::limit::StreamLimit;
 use super::nodes::{StatefulAggregate, StatefulNode, Watermark, WindowKey, as_node};
 use super::partial::{Partial, partial_aggregate};
@@ -61,6 +62,9 @@ impl ExtensionPlanner for StatefulPlanner {
         }
         if let Some(limit) = as_node::<StreamLimit>(node) {
             return Ok(Some(self.limit(limit, Arc::clone(&physical_inputs[0]))?));
+        }
+        if let Some(join) = as_node::<StreamJoin>(node) {
+            return Ok(Some(self.join(join, physical_inputs, &planning)?));
         }
         Ok(None)
     }

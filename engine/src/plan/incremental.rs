@@ -1,7 +1,8 @@
 //! Replaces what must remember, above a streaming leaf, by nodes that do.
 //!
 //! Works on the analysed plan, bottom-up, before the optimizer: an aggregate (or DISTINCT) whose input is a stream
-//! becomes a [`StatefulAggregate`], a LIMIT a [`StreamLimit`]. Everything without a streaming leaf below it stays as it is and is computed anew in each
+//! becomes a [`StatefulAggregate`], a join of two streams a [`StreamJoin`], a LIMIT a [`StreamLimit`].
+//! Everything without a streaming leaf below it stays as it is and is computed anew in each
 //! batch. What is not allowed was refused by `plan::check` before; what this release cannot run yet is refused here,
 //! with the class [`NOT_YET`].
 
@@ -12,6 +13,7 @@ use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType};
 
 use super::dedup::Deduplicate;
+use super::join::StreamJoin;
 use super::limit::{StreamLimit, is_sorted};
 use super::nodes::{StatefulAggregate, as_node};
 use super::relation::is_streaming;
@@ -54,7 +56,7 @@ fn remember(node: LogicalPlan, mode: OutputMode) -> PlanResult<Transformed<Logic
             )))
         }
         LogicalPlan::Join(join) if is_streaming(&join.left) && is_streaming(&join.right) => {
-            Err(not_yet("A join of two streams"))
+            Ok(Transformed::yes(StreamJoin::plan(join)?))
         }
         LogicalPlan::Distinct(Distinct::All(input)) => distinct(input, mode),
         LogicalPlan::Distinct(Distinct::On(_)) => Err(not_yet("DISTINCT ON on a stream")),

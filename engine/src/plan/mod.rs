@@ -1,7 +1,8 @@
 //! A query's logical plan becomes a physical plan that can run again for every batch.
 //!
 //! ```text
-//! LogicalPlan -> check (refuse) -> incremental (stateful nodes) -> DataFusion's optimizer -> panes -> physical -> ExecutionPlan
+//! LogicalPlan -> check (refuse) -> filters (in their places) -> incremental (stateful nodes) -> DataFusion's optimizer
+//!             -> panes -> physical -> ExecutionPlan
 //! ```
 //! Absent from here: anything that happens per batch (`microbatch/`), and the operators themselves (`operators/`).
 
@@ -9,7 +10,12 @@ pub mod batch_functions;
 pub mod check;
 pub mod dedup;
 mod extension;
+mod filters;
 pub mod incremental;
+pub mod join;
+pub mod join_bounds;
+pub mod join_condition;
+mod join_operator;
 pub mod limit;
 pub mod nodes;
 mod panes;

@@ -17,6 +17,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
 
 use super::dedup::Deduplicate;
+use super::join::StreamJoin;
 use super::limit::StreamLimit;
 use super::watermark::OutputRule;
 use crate::functions::session_assign::session_key;
@@ -287,9 +288,10 @@ pub fn as_stateful(plan: &LogicalPlan) -> Option<&dyn StatefulNode> {
     let LogicalPlan::Extension(extension) = plan else { return None };
     let node = extension.node.as_ref();
     let aggregate = || as_node::<StatefulAggregate>(node).map(|node| node as &dyn StatefulNode);
+    let join = || as_node::<StreamJoin>(node).map(|node| node as &dyn StatefulNode);
     let deduplicate = || as_node::<Deduplicate>(node).map(|node| node as &dyn StatefulNode);
     let limit = || as_node::<StreamLimit>(node).filter(|node| node.is_stateful()).map(|node| node as &dyn StatefulNode);
-    aggregate().or_else(deduplicate).or_else(limit)
+    aggregate().or_else(join).or_else(deduplicate).or_else(limit)
 }
 
 /// The node as one of the engine's own kinds, if it is of that kind.

@@ -1,7 +1,8 @@
 //! Plans a streaming query once, and collects the handles through which the driver steers every run of the plan.
 //!
 //! ```text
-//! analysed plan -> incremental -> bound to leaves and batch time -> optimized -> numbered -> ExecutionPlan + handles
+//! analysed plan -> bound to batch time -> filters placed -> incremental -> bound to leaves -> optimized -> numbered
+//!     -> ExecutionPlan + handles
 //! ```
 
 use std::any::Any;
@@ -23,6 +24,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 
 use super::batch_functions::{bind_batch_functions, draws_randomly};
 use super::extension::StatefulPlanner;
+use super::filters::place_filters;
 use super::incremental::incremental;
 use super::nodes::{Watermark, as_node, as_stateful};
 use super::panes::aggregate_by_panes;
@@ -123,9 +125,9 @@ pub fn plan_logical(
 ) -> Result<LogicalQuery> {
     let context = Arc::new(BatchContext::default());
     let scan_partitions = if draws_randomly(&analysed)? { 1 } else { scan_partitions };
-    let incremental = incremental(analysed, mode)?;
+    let bound = bind_batch_functions(analysed, &context)?;
+    let incremental = incremental(place_filters(bound, session)?, mode)?;
     let (bound, bindings) = bind_leaves(incremental, &context, scan_partitions)?;
-    let bound = bind_batch_functions(bound, &context)?;
     let optimized = streaming_optimizer(session).optimize(bound, session, |_, _| {})?;
     let (numbered, counts) = number(aggregate_by_panes(optimized)?)?;
     let propagation = propagation_of(&numbered)?;

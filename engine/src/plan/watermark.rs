@@ -14,6 +14,7 @@ use super::nodes::{StatefulAggregate, Watermark, as_node};
 use crate::error::{Error, Result};
 use crate::functions::window::time_window_source;
 use crate::functions::window_expand::TimeWindowExpand;
+use crate::operators::join::bound::Bounds;
 
 /// For each output column of a plan, the delay in milliseconds of the watermark it carries, if it carries one.
 pub type Marks = Vec<Option<i64>>;
@@ -89,7 +90,8 @@ pub fn event_time_columns(plan: &LogicalPlan) -> Marks {
 
 /// The one event-time column of a stateful operator's input, by index, with its delay in milliseconds.
 ///
-/// Several are an error, `MULTIPLE_EVENT_TIME_COLUMNS` (`spec/02` section 5).
+/// Several are an error, `MULTIPLE_EVENT_TIME_COLUMNS` (`spec/02` section 5). Spark finds out in the query's first batch,
+/// so the class that its users see is that of a failed query.
 pub fn event_time_column(input: &LogicalPlan) -> Result<Option<(usize, i64)>> {
     let marks = event_time_columns(input);
     let mut marked = marks.iter().enumerate().filter_map(|(index, delay)| Some((index, (*delay)?)));
@@ -100,9 +102,9 @@ pub fn event_time_column(input: &LogicalPlan) -> Result<Option<(usize, i64)>> {
     let fields = input.schema().fields().iter().zip(&marks);
     let names: Vec<_> = fields.filter(|(_, mark)| mark.is_some()).map(|(field, _)| field.name().as_str()).collect();
     Err(Error::analysis_class(
-        "MULTIPLE_EVENT_TIME_COLUMNS",
+        "STREAM_FAILED",
         format!(
-            "More than one event time columns are available. Available columns: {}. Select only one of them before the \
+            "[MULTIPLE_EVENT_TIME_COLUMNS] More than one event time columns are available. Available columns: {}. Select only one of them before the \
              stateful operation.",
             names.join(", ")
         ),
@@ -140,12 +142,14 @@ fn by_name(plan: &LogicalPlan) -> Marks {
 }
 
 /// How a stateful operator's input watermark becomes the watermark of its output.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum OutputRule {
     /// Aggregation, session, dedup, limit: as it came in.
     SameAsInput,
     /// Group state functions: downstream has none.
     None,
+    /// Stream-stream join: the least of the input and what each side's state still holds.
+    OfJoin(Bounds),
 }
 
 /// A query's shape as far as watermarks are concerned.
@@ -178,6 +182,17 @@ impl Propagation {
         Ok(inputs)
     }
 
+    /// The ids of all stateful operators, from the sink down, left before right: the order of the progress report.
+    pub fn operators_from_sink(&self) -> Vec<usize> {
+        match self {
+            Self::Plain(children) => children.iter().flat_map(Self::operators_from_sink).collect(),
+            Self::Watermark(child) => child.operators_from_sink(),
+            Self::Stateful { operator, inputs, .. } => {
+                std::iter::once(*operator).chain(inputs.iter().flat_map(Self::operators_from_sink)).collect()
+            }
+        }
+    }
+
     fn walk(&self, global_ms: i64, operators: &mut [i64]) -> Result<Option<i64>> {
         match self {
             Self::Plain(children) => min_of(children, global_ms, operators),
@@ -196,6 +211,7 @@ impl Propagation {
                 Ok(match rule {
                     OutputRule::SameAsInput => input,
                     OutputRule::None => None,
+                    OutputRule::OfJoin(bounds) => input.map(|watermark| bounds.output_watermark_ms(watermark)),
                 })
             }
         }
