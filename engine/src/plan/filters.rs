@@ -36,7 +36,8 @@ pub fn place_filters(plan: LogicalPlan, session: &SessionState) -> Result<Logica
         Arc::new(PushDownFilter::new()),
     ]);
     let plan = sink.optimize(plan, session, |_, _| {})?;
-    let inferred = plan.transform_up(|node| if is_streaming(&node) { infer(node) } else { Ok(Transformed::no(node)) })?;
+    let inferred =
+        plan.transform_up(|node| if is_streaming(&node) { infer(node) } else { Ok(Transformed::no(node)) })?;
     if !inferred.transformed {
         return Ok(inferred.data);
     }

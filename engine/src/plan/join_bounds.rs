@@ -203,7 +203,8 @@ mod tests {
     /// A schema in SQL, and the marked columns.
     fn side(relation: &str, ddl: &str, marked: &[&str]) -> (DFSchema, Marks) {
         let schema: Schema = parse_ddl_schema(ddl).unwrap().as_ref().clone();
-        let marks = schema.fields().iter().map(|f: &std::sync::Arc<Field>| marked.contains(&f.name().as_str()).then_some(0));
+        let marks =
+            schema.fields().iter().map(|f: &std::sync::Arc<Field>| marked.contains(&f.name().as_str()).then_some(0));
         let marks = marks.collect();
         (DFSchema::try_from_qualified_schema(relation, &schema).unwrap(), marks)
     }
@@ -277,9 +278,7 @@ mod tests {
 
     #[test]
     fn the_output_watermark_is_the_least_of_all() {
-        let rows = |offset_us: f64| {
-            Some(Bound::Rows { column: 0, ranges: vec![Range { offset_us, inclusive: true }] })
-        };
+        let rows = |offset_us: f64| Some(Bound::Rows { column: 0, ranges: vec![Range { offset_us, inclusive: true }] });
         let bounds = Bounds { left: rows(-5e6), right: rows(20e6) };
         assert_eq!(bounds.output_watermark_ms(30_000), 24_999);
         let bounds = Bounds { left: None, right: rows(20e6) };

@@ -128,9 +128,7 @@ fn pair_filter(join: &StreamJoin, planning: &Planning<'_>) -> Result<Option<Pair
     let place = |index: usize| looked_at.binary_search(&index);
     let moved = expr.transform_down(|expr| match expr.downcast_ref::<Column>() {
         Some(column) => match place(column.index()) {
-            Ok(at) => {
-                Ok(Transformed::yes(Arc::new(Column::new(column.name(), at)) as Arc<dyn PhysicalExpr>))
-            }
+            Ok(at) => Ok(Transformed::yes(Arc::new(Column::new(column.name(), at)) as Arc<dyn PhysicalExpr>)),
             Err(_) => internal_err!("column {column} of a join's condition was lost"),
         },
         None => Ok(Transformed::no(expr)),

@@ -101,11 +101,8 @@ impl PairFilter {
         arriving_left: bool,
     ) -> Result<(UInt32Array, UInt32Array)> {
         let column = |(of_left, index): &(bool, usize)| -> Result<ArrayRef> {
-            let (columns, rows) = if *of_left == arriving_left {
-                (arriving_columns, &arriving)
-            } else {
-                (buffered_columns, &buffered)
-            };
+            let (columns, rows) =
+                if *of_left == arriving_left { (arriving_columns, &arriving) } else { (buffered_columns, &buffered) };
             Ok(take(&columns[*index], rows, None)?)
         };
         let columns = self.columns.iter().map(column).collect::<Result<Vec<_>>>()?;

@@ -88,7 +88,8 @@ impl PartitionRun<'_> {
         }
         // No later left row can match a row that the watermark has passed: it is kept only to come out without a match.
         let until_us = parts.right.leaves_until_us(self.watermarks.evict_ms);
-        let gone = |row: usize| until_us.is_some_and(|until| rows.expiry.is_valid(row) && rows.expiry.value(row) <= until);
+        let gone =
+            |row: usize| until_us.is_some_and(|until| rows.expiry.is_valid(row) && rows.expiry.value(row) <= until);
         let stays: Vec<bool> = (found.arriving.iter().enumerate())
             .map(|(row, matched)| !gone(row) || (parts.right.outer && !matched))
             .collect();

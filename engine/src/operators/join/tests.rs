@@ -73,10 +73,8 @@ fn side(name: &'static str, prefix: &str, outer: bool) -> JoinSide {
 
 /// `ON lk = rk AND lt BETWEEN rt - 5 AND rt + 5`.
 fn parts(kind: Kind) -> StreamJoinParts {
-    let schema: SchemaRef = Arc::new(Schema::new(vec![
-        Field::new("ls", DataType::Int64, true),
-        Field::new("rs", DataType::Int64, true),
-    ]));
+    let schema: SchemaRef =
+        Arc::new(Schema::new(vec![Field::new("ls", DataType::Int64, true), Field::new("rs", DataType::Int64, true)]));
     let difference = |a: &str, b: &str| {
         let minus = binary(col(a, &schema).unwrap(), Operator::Minus, col(b, &schema).unwrap(), &schema).unwrap();
         binary(minus, Operator::LtEq, lit(5i64), &schema).unwrap()
@@ -118,7 +116,13 @@ impl Harness {
     }
 
     /// Runs a batch: what comes out, sorted, and what was done to the state.
-    async fn run(&mut self, left: &[&[Row]], right: &[&[Row]], late_s: i64, evict_s: i64) -> (Vec<Out>, OperatorNumbers) {
+    async fn run(
+        &mut self,
+        left: &[&[Row]],
+        right: &[&[Row]],
+        late_s: i64,
+        evict_s: i64,
+    ) -> (Vec<Out>, OperatorNumbers) {
         let [left_store, right_store] = self.stores.as_mut_slice() else { panic!("two stores") };
         let mut run = PartitionRun {
             parts: &self.parts,
@@ -260,8 +264,7 @@ async fn random_batches_are_joined_as_row_by_row() {
                 let (left, right) = (rows(), rows());
                 let cut = |rows: &[Row]| rows.len() / 3;
                 let (left_cut, right_cut) = (left.split_at(cut(&left)), right.split_at(cut(&right)));
-                let (out, _) =
-                    fast.run(&[left_cut.0, left_cut.1], &[right_cut.0, right_cut.1], late_s, evict_s).await;
+                let (out, _) = fast.run(&[left_cut.0, left_cut.1], &[right_cut.0, right_cut.1], late_s, evict_s).await;
                 let expected = slow.run(kind, &left, &right, late_s, evict_s);
                 assert_eq!(out, expected, "{kind:?} seed {seed} batch {batch}");
                 let total = slow.left.len() + slow.right.len();
