@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::nodes::{StatefulAggregate, Watermark, as_node};
 use crate::error::{Error, Result};
-use crate::functions::window::time_window_source;
+use crate::functions::window::{SLICE_START_CALL, time_window_source};
 use crate::functions::window_expand::TimeWindowExpand;
 use crate::operators::join::bound::Bounds;
 
@@ -122,6 +122,8 @@ pub fn mark_of(expr: &Expr, input: &LogicalPlan, marks: &Marks) -> Option<i64> {
     match expr {
         Expr::Column(column) => input.schema().index_of_column(column).ok().and_then(|index| marks[index]),
         Expr::Alias(alias) => mark_of(&alias.expr, input, marks),
+        // The start of a row's pane stands for the window of it (`plan::panes`).
+        Expr::ScalarFunction(call) if call.name() == SLICE_START_CALL => mark_of(call.args.first()?, input, marks),
         other => time_window_source(other).and_then(|(_, time)| mark_of(time, input, marks)),
     }
 }
