@@ -5,7 +5,9 @@ use std::path::Path;
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
-const TARGETS: [(&str, fn(&[u8])); 6] = [
+type Target = fn(&[u8]);
+
+const TARGETS: [(&str, Target); 6] = [
     ("script", targets::script),
     ("duration", targets::duration),
     ("schema", targets::schema),

@@ -180,13 +180,11 @@ impl UserDefinedLogicalNodeCore for StreamJoin {
         let (mut of_left, mut of_right): (Vec<usize>, Vec<usize>) = output_columns.iter().partition(|i| **i < width);
         of_right.iter_mut().for_each(|index| *index -= width);
         for expr in UserDefinedLogicalNodeCore::expressions(self) {
-            for column in expr.column_refs() {
-                if left.has_column(column) {
-                    of_left.push(left.index_of_column(column).ok()?);
-                } else {
-                    of_right.push(right.index_of_column(column).ok()?);
-                }
-            }
+            // In hash order, which does not matter: the indices are sorted below.
+            let (on_left, on_right): (Vec<_>, Vec<_>) =
+                expr.column_refs().into_iter().partition(|column| left.has_column(column));
+            of_left.extend(on_left.into_iter().filter_map(|column| left.maybe_index_of_column(column)));
+            of_right.extend(on_right.into_iter().filter_map(|column| right.maybe_index_of_column(column)));
         }
         for needed in [&mut of_left, &mut of_right] {
             needed.sort_unstable();
