@@ -86,7 +86,7 @@ pub struct RunSettings {
     pub min_batches_to_retain: u64,
 }
 
-/// Everything a driver is made of; [`crate::start`] gathers it.
+/// Everything a driver is made of; `start.rs` gathers it.
 pub struct Parts {
     /// Clock, storage, entropy.
     pub environment: Environment,
