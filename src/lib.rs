@@ -36,6 +36,8 @@ pub use wavetank_sim as sim;
 pub use wavetank_sinks as sinks;
 pub use wavetank_sources as sources;
 
+pub mod testing;
+
 /// The names that most programs need.
 pub mod prelude {
     pub use wavetank_engine::dataframe::{DataFrame, GroupedData};

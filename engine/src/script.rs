@@ -46,7 +46,7 @@ impl Session {
     pub async fn run_script(&self, text: &str) -> Result<ScriptRun> {
         let mut run = ScriptRun::default();
         let mut ready = vec![];
-        for Located { line, statement } in parse_script(text)? {
+        for Located { line, statement, .. } in parse_script(text)? {
             let done = self.statement(statement, &mut run, &mut ready).await;
             done.map_err(|error| at_line(error, line))?;
         }
@@ -58,7 +58,7 @@ impl Session {
     /// this session, its `SELECT`s are not run, and no query is started.
     pub async fn explain_script(&self, text: &str) -> Result<Vec<(String, String)>> {
         let mut plans = vec![];
-        for Located { line, statement } in parse_script(text)? {
+        for Located { line, statement, .. } in parse_script(text)? {
             let done = match statement {
                 Statement::CreateStreamingTable(table) => {
                     let name = table.name.clone();

@@ -26,6 +26,7 @@ use crate::format::json::parse_json_lines;
 #[derive(Clone, Debug)]
 pub struct MemoryStream {
     schema: SchemaRef,
+    name: Option<Arc<str>>,
     blocks_per_trigger: Option<NonZeroU64>,
     blocks: Arc<Mutex<Blocks>>,
 }
@@ -41,12 +42,18 @@ struct Blocks {
 impl MemoryStream {
     /// An empty stream with these columns.
     pub fn new(schema: SchemaRef) -> Self {
-        Self { schema, blocks_per_trigger: None, blocks: Arc::default() }
+        Self { schema, name: None, blocks_per_trigger: None, blocks: Arc::default() }
     }
 
     /// The same stream, of which queries started from this handle read at most so many blocks per trigger.
     pub fn with_blocks_per_trigger(mut self, blocks_count: NonZeroU64) -> Self {
         self.blocks_per_trigger = Some(blocks_count);
+        self
+    }
+
+    /// The same stream under a name, which progress reports show instead of the columns.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -156,6 +163,9 @@ fn blocks_read(offset: Option<&Offset>) -> Result<u64> {
 #[async_trait]
 impl Source for MemorySource {
     fn describe(&self) -> String {
+        if let Some(name) = &self.stream.name {
+            return format!("MemoryStream[{name}]");
+        }
         let names: Vec<_> = self.stream.schema.fields().iter().map(|field| field.name().as_str()).collect();
         format!("MemoryStream[{}]", names.join(","))
     }

@@ -33,6 +33,8 @@ impl From<&str> for QueryText {
 pub struct Located {
     /// The first line of the statement, from 1.
     pub line: u64,
+    /// The statement as it stands in the script, without the `;` after it.
+    pub text: String,
     /// What it says.
     pub statement: Statement,
 }
@@ -140,11 +142,13 @@ pub fn parse_script(text: &str) -> Result<Vec<Located>> {
             return Ok(statements);
         }
         let line = cursor.location().line;
+        let from = cursor.position();
         let statement = parse_statement(&mut cursor)?;
+        let text = cursor.text_between(from, cursor.position()).to_owned();
         if !cursor.at_end() && *cursor.peek() != Token::SemiColon {
             return Err(cursor.unexpected(&["';'"]));
         }
-        statements.push(Located { line, statement });
+        statements.push(Located { line, text, statement });
     }
 }
 
