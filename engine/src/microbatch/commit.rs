@@ -83,7 +83,7 @@ impl Driver {
         mut event_time: BTreeMap<&'static str, String>,
         times: &TriggerTimes,
     ) -> StreamingQueryProgress {
-        if !self.parts.plan.watermark_nodes.is_empty() {
+        if self.parts.plan.has_watermark {
             event_time.insert("watermark", iso_millis(batch.watermark_ms));
         }
         let elapsed_ms = times.elapsed_ms();

@@ -8,16 +8,19 @@
 //! before the first row passed), operators below that must see all of their input (evictions, state) although nothing
 //! more is needed, an exact number of rows seen by watermark nodes below, and a batch plan that is run twice.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr,
@@ -37,20 +40,76 @@ fn properties_of(input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
     ))
 }
 
+/// How many rows a LIMIT above can take at once. Part of the context in which what is below it runs: a watermark node
+/// hands on no more rows than that before it is asked again, so that it sees none that is not needed.
+#[derive(Debug)]
+pub struct RowDemand {
+    rows: AtomicUsize,
+}
+
+impl RowDemand {
+    /// The demand under which a plan runs, if a LIMIT is above it.
+    pub fn of(context: &TaskContext) -> Option<Arc<Self>> {
+        context.session_config().get_extension()
+    }
+
+    /// Never 0.
+    pub fn rows(&self) -> usize {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    fn begin(context: &TaskContext, rows: usize) -> (Arc<Self>, Arc<TaskContext>) {
+        let demand = Arc::new(Self { rows: AtomicUsize::new(rows.max(1)) });
+        let below = TaskContext::new(
+            context.task_id(),
+            context.session_id(),
+            context.session_config().clone().with_extension(Arc::clone(&demand)),
+            context.scalar_functions().clone(),
+            context.higher_order_functions().clone(),
+            context.aggregate_functions().clone(),
+            context.window_functions().clone(),
+            context.runtime_env(),
+        );
+        (demand, Arc::new(below))
+    }
+
+    fn change(&self, rows: usize) {
+        self.rows.store(rows.max(1), Ordering::Relaxed);
+    }
+}
+
 /// Reads at most so many rows of each partition in each batch, and nothing after them.
 #[derive(Debug)]
 pub struct ReadLimitExec {
     input: Arc<dyn ExecutionPlan>,
     rows: usize,
+    /// How many rows come of one row below at most (the windows of a row).
+    widening: usize,
     properties: Arc<PlanProperties>,
 }
 
 impl ReadLimitExec {
     /// At most `rows` rows of each partition of `input`.
-    pub fn new(input: Arc<dyn ExecutionPlan>, rows: usize) -> Self {
-        let properties = properties_of(&input);
-        Self { input, rows, properties }
+    pub fn try_new(input: Arc<dyn ExecutionPlan>, rows: usize, widening: usize) -> Result<Self> {
+        Ok(Self::over(row_by_row(input)?, rows, widening))
     }
+
+    fn over(input: Arc<dyn ExecutionPlan>, rows: usize, widening: usize) -> Self {
+        let properties = properties_of(&input);
+        Self { input, rows, widening, properties }
+    }
+}
+
+/// Filters gather rows until they have a good number of them. Below a LIMIT they must hand on each row at once, or they
+/// would ask for rows that are not needed; as only rows that the LIMIT takes get so far, it costs little.
+fn row_by_row(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        Ok(match (node.as_ref() as &dyn Any).downcast_ref::<FilterExec>() {
+            Some(filter) => Transformed::yes(Arc::new(FilterExecBuilder::from(filter).with_batch_size(1).build()?)),
+            None => Transformed::no(node),
+        })
+    })
+    .data()
 }
 
 impl DisplayAs for ReadLimitExec {
@@ -88,7 +147,7 @@ impl ExecutionPlan for ReadLimitExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(children.swap_remove(0), self.rows)))
+        Ok(Arc::new(Self::over(children.swap_remove(0), self.rows, self.widening)))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -96,15 +155,21 @@ impl ExecutionPlan for ReadLimitExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, context)?;
-        let rows = futures::stream::try_unfold((input, self.rows), |(mut input, room)| async move {
-            if room == 0 {
-                return Ok(None);
+        let widening = self.widening;
+        let (demand, below) = RowDemand::begin(&context, self.rows / widening);
+        let input = self.input.execute(partition, below)?;
+        let rows = futures::stream::try_unfold((input, self.rows), move |(mut input, room)| {
+            let demand = Arc::clone(&demand);
+            async move {
+                if room == 0 {
+                    return Ok(None);
+                }
+                let Some(rows) = input.try_next().await? else { return Ok(None) };
+                let rows = rows.slice(0, rows.num_rows().min(room));
+                let room = room - rows.num_rows();
+                demand.change(room / widening);
+                Ok(Some((rows, (input, room))))
             }
-            let Some(rows) = input.try_next().await? else { return Ok(None) };
-            let rows = rows.slice(0, rows.num_rows().min(room));
-            let room = room - rows.num_rows();
-            Ok(Some((rows, (input, room))))
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }

@@ -2,12 +2,13 @@
 //!
 //! The full version has to handle: null event times (read as 0, they take part, `spec/02` section 2), times before
 //! 1970 (milliseconds are floored toward negative infinity), a window struct as event time (its end counts), batches
-//! without rows (no statistics), several partitions at once, and a batch that is run again.
+//! without rows (no statistics), several partitions at once, a LIMIT above that does not need all rows (those it does
+//! not need are not observed), and a batch that is run again.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{max, min};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
@@ -18,8 +19,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
 };
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 
+use super::limit::RowDemand;
 use crate::error::Error;
 
 /// What a watermark node saw in a batch, in milliseconds.
@@ -198,14 +200,27 @@ impl ExecutionPlan for WatermarkExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let (node, column) = (Arc::clone(&self.node), self.column);
-        let rows = self.input.execute(partition, context)?.map_ok(move |rows| {
-            let seen = EventTimeStats::of(rows.column(column))?;
-            if let Some(stats) = seen {
-                node.saw(stats);
+        let demand = RowDemand::of(&context);
+        let input = self.input.execute(partition, context)?;
+        let rows = futures::stream::try_unfold((input, None::<RecordBatch>), move |(mut input, rest)| {
+            let (node, demand) = (Arc::clone(&node), demand.clone());
+            async move {
+                let rows = match rest {
+                    Some(rest) => rest,
+                    None => match input.try_next().await? {
+                        Some(rows) => rows,
+                        None => return Ok(None),
+                    },
+                };
+                let wanted = demand.map_or(usize::MAX, |demand| demand.rows()).min(rows.num_rows());
+                let rest = (wanted < rows.num_rows()).then(|| rows.slice(wanted, rows.num_rows() - wanted));
+                let rows = rows.slice(0, wanted);
+                if let Some(stats) = EventTimeStats::of(rows.column(column))? {
+                    node.saw(stats);
+                }
+                Ok(Some((rows, (input, rest))))
             }
-            Ok(rows)
         });
-        let rows = rows.map(|rows| rows.and_then(|inner| inner));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
 }

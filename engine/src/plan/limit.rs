@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchemaRef, internal_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
@@ -17,7 +17,8 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::extension::StatefulPlanner;
 use super::nodes::{StatefulAggregate, StatefulNode, Watermark, as_node, numbered};
-use crate::functions::window_expand::TimeWindowExpand;
+use crate::functions::window::windows_per_time;
+use crate::functions::window_expand::{Sliding, TimeWindowExpand};
 use crate::operators::exchange::exchange;
 use crate::operators::limit::{ReadLimitExec, RowLimitExec};
 use crate::operators::stateful::NoDataBatch;
@@ -155,8 +156,10 @@ impl UserDefinedLogicalNodeCore for StreamLimit {
 impl StatefulPlanner {
     /// input -> no more than the limit per partition -> one partition -> no more than the limit.
     pub(super) fn limit(&self, node: &StreamLimit, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-        let read: Arc<dyn ExecutionPlan> =
-            if may_stop_reading(&node.input)? { Arc::new(ReadLimitExec::new(input, node.rows)) } else { input };
+        let read = match row_by_row_widening(&node.input) {
+            Some(widening) => Arc::new(ReadLimitExec::try_new(input, node.rows, widening)?),
+            None => input,
+        };
         let single = exchange(read, vec![], 1);
         if node.counting == Counting::PerBatch {
             return Ok(Arc::new(RowLimitExec::new(single, node.rows, None)));
@@ -169,22 +172,21 @@ impl StatefulPlanner {
 }
 
 /// Spark leaves off reading after the limit when only row by row work is below it, so that what comes after is not
-/// seen by watermark nodes either; what remembers or joins reads its whole input.
-fn may_stop_reading(plan: &LogicalPlan) -> Result<bool> {
-    let mut row_by_row = true;
-    plan.apply(|node| {
-        row_by_row &= match node {
-            LogicalPlan::Projection(_)
-            | LogicalPlan::Filter(_)
-            | LogicalPlan::SubqueryAlias(_)
-            | LogicalPlan::Union(_)
-            | LogicalPlan::TableScan(_) => true,
-            LogicalPlan::Extension(extension) => {
-                as_node::<Watermark>(extension.node.as_ref()).is_some() || TimeWindowExpand::of(node).is_some()
-            }
-            _ => false,
-        };
-        Ok(if row_by_row { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
-    })?;
-    Ok(row_by_row)
+/// seen by watermark nodes either; what remembers or joins reads its whole input (`None`). Answers how many rows one
+/// row can become.
+fn row_by_row_widening(plan: &LogicalPlan) -> Option<usize> {
+    let own = match plan {
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::TableScan(_) => 1,
+        LogicalPlan::Extension(extension) if as_node::<Watermark>(extension.node.as_ref()).is_some() => 1,
+        other => {
+            let Sliding { window_us, slide_us, .. } = TimeWindowExpand::of(other)?.sliding;
+            windows_per_time(window_us, slide_us)
+        }
+    };
+    let below = plan.inputs().into_iter().map(row_by_row_widening).collect::<Option<Vec<_>>>()?;
+    Some(own.max(1).saturating_mul(below.into_iter().max().unwrap_or(1)))
 }

@@ -60,6 +60,8 @@ pub struct PlannedQuery {
     pub occurrences: Vec<usize>,
     /// The leaves that are really read, by leaf id; the optimizer may have removed some.
     pub leaves: Vec<Arc<Leaf>>,
+    /// Whether the query says what event time is; the optimizer may have removed all watermark nodes nevertheless.
+    pub has_watermark: bool,
     /// The watermark nodes, by id.
     pub watermark_nodes: Vec<Arc<WatermarkNode>>,
     /// The stateful operators, by id.
@@ -110,6 +112,7 @@ pub struct LogicalQuery {
     numbered: LogicalPlan,
     mode: OutputMode,
     counts: Counts,
+    has_watermark: bool,
     context: Arc<BatchContext>,
     bindings: Bindings,
     propagation: Propagation,
@@ -125,13 +128,14 @@ pub fn plan_logical(
 ) -> Result<LogicalQuery> {
     let context = Arc::new(BatchContext::default());
     let scan_partitions = if draws_randomly(&analysed)? { 1 } else { scan_partitions };
+    let has_watermark = analysed.exists(|node| Ok(is_watermark(node)))?;
     let bound = bind_batch_functions(analysed, &context)?;
     let incremental = incremental(place_filters(bound, session)?, mode)?;
     let (bound, bindings) = bind_leaves(incremental, &context, scan_partitions)?;
     let optimized = streaming_optimizer(session).optimize(bound, session, |_, _| {})?;
     let (numbered, counts) = number(aggregate_by_panes(optimized)?)?;
     let propagation = propagation_of(&numbered)?;
-    Ok(LogicalQuery { numbered, mode, counts, context, bindings, propagation })
+    Ok(LogicalQuery { numbered, mode, counts, has_watermark, context, bindings, propagation })
 }
 
 /// Computes `window.end` and the like near the leaves, under a name of their own: a filter on it would then no longer
@@ -183,6 +187,7 @@ impl LogicalQuery {
             relations: self.bindings.relations,
             occurrences: self.bindings.occurrences,
             leaves: leaves.into_values().collect(),
+            has_watermark: self.has_watermark,
             watermark_nodes: handles.watermark_nodes.into_values().collect(),
             operators: handles.operators.into_values().collect(),
             propagation: self.propagation,
@@ -318,12 +323,14 @@ fn number(plan: LogicalPlan) -> Result<(LogicalPlan, Counts)> {
     Ok((numbered.data, counts))
 }
 
+fn is_watermark(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Extension(extension) if as_node::<Watermark>(extension.node.as_ref()).is_some())
+}
+
 /// The shape of a numbered plan as far as watermarks are concerned.
 fn propagation_of(plan: &LogicalPlan) -> Result<Propagation> {
     let inputs = plan.inputs().into_iter().map(propagation_of).collect::<Result<Vec<_>>>()?;
-    if let LogicalPlan::Extension(extension) = plan
-        && as_node::<Watermark>(extension.node.as_ref()).is_some()
-    {
+    if is_watermark(plan) {
         return Ok(Propagation::Watermark(Box::new(Propagation::Plain(inputs))));
     }
     if let Some(stateful) = as_stateful(plan) {
