@@ -14,7 +14,7 @@ use crate::options::did_you_mean;
 use crate::plan::dedup::{Deduplicate, Memory};
 use crate::plan::physical::analyse;
 use crate::plan::relation::is_streaming;
-use crate::plan::watermark::{event_time_columns, watermark_node};
+use crate::plan::watermark::watermark_node;
 use crate::session::Session;
 use crate::sql::duration::watermark_delay_ms;
 use crate::sql::plan_expr;
@@ -197,9 +197,7 @@ impl DataFrame {
             ));
         }
         let keys = self.columns_among(columns)?;
-        let marked = event_time_columns(&self.plan).iter().position(Option::is_some);
-        let event_time = marked.map(|index| Column::from(self.plan.schema().qualified_field(index)));
-        let plan = Deduplicate::plan(self.plan.clone(), keys, Memory::WithinWatermark(event_time));
+        let plan = Deduplicate::plan(self.plan.clone(), keys, Memory::WithinWatermark);
         Ok(Self { session: self.session.clone(), plan })
     }
 

@@ -41,6 +41,8 @@ impl Driver {
         let (id, timestamp_ms) = (batch.id, batch.timestamp_ms);
         let run = Batch { id, timestamp_ms, splits, watermarks, seed, ..Batch::default() };
         self.parts.plan.context.begin(run);
+        let run = self.parts.plan.context.current();
+        let reading = run.unread.begin();
         let plan = Arc::clone(&self.physical);
         times.step("queryPlanning", since);
 
@@ -54,6 +56,7 @@ impl Driver {
         }
         let output = OutputBatch { batch_id: batch.id, timestamp_ms: batch.timestamp_ms, partitions: outputs };
         let output_rows = self.parts.sink.write(output).await?;
+        reading.to_end().await?;
         times.step("addBatch", since);
 
         self.physical = reset_plan_states(plan)?;

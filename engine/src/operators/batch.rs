@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use super::read_to_end::Unread;
 use crate::source::Split;
 
 /// One run of the plan.
@@ -22,6 +23,8 @@ pub struct Batch {
     pub seed: u64,
     /// How many rows each call of a random function has seen in this run.
     pub numbered: Mutex<BTreeMap<usize, u64>>,
+    /// What must be read to the end, though nobody asks for it.
+    pub unread: Unread,
 }
 
 impl Batch {

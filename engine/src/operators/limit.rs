@@ -1,12 +1,12 @@
-//! LIMIT over a stream: at most so many rows over the query's life, or per batch.
+//! LIMIT over a stream: at most so many rows over the query's life.
 //!
 //! ```text
-//! input -> ReadLimitExec (each partition, each batch: leaves off reading) -> one partition -> RowLimitExec (counts)
+//! input -> ReadLimitExec (each partition, each batch: leaves off reading) -> one partition -> StateLimitExec (counts)
 //! ```
 //! The full version has to handle: a limit reached in the middle of a batch of rows, batches after it was reached (they
 //! still read, but emit nothing), a larger or smaller limit after a restart, batches without rows (no state is written
-//! before the first row passed), operators below that must see all of their input (evictions, state) although nothing
-//! more is needed, an exact number of rows seen by watermark nodes below, and a batch plan that is run twice.
+//! before the first row passed), an exact number of rows seen by watermark nodes below, and a batch plan that is run
+//! twice. That operators below see all of their input is the business of [`super::read_to_end`].
 
 use std::any::Any;
 use std::fmt;
@@ -175,36 +175,32 @@ impl ExecutionPlan for ReadLimitExec {
     }
 }
 
-/// Passes on rows until the limit is reached, and reads its input to the end all the same. With an operator the rows
-/// of earlier batches count, too.
+/// Passes on rows until, with those of earlier batches, the limit is reached.
 #[derive(Debug)]
-pub struct RowLimitExec {
+pub struct StateLimitExec {
     input: Arc<dyn ExecutionPlan>,
     rows: usize,
-    operator: Option<Arc<StatefulOperator>>,
+    operator: Arc<StatefulOperator>,
     properties: Arc<PlanProperties>,
 }
 
-impl RowLimitExec {
+impl StateLimitExec {
     /// `input` has one partition.
-    pub fn new(input: Arc<dyn ExecutionPlan>, rows: usize, operator: Option<Arc<StatefulOperator>>) -> Self {
+    pub fn new(input: Arc<dyn ExecutionPlan>, rows: usize, operator: Arc<StatefulOperator>) -> Self {
         let properties = properties_of(&input);
         Self { input, rows, operator, properties }
     }
 }
 
-impl DisplayAs for RowLimitExec {
+impl DisplayAs for StateLimitExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        match &self.operator {
-            Some(operator) => write!(f, "RowLimitExec: operator={} rows={}", operator.id, self.rows),
-            None => write!(f, "RowLimitExec: rows={} per batch", self.rows),
-        }
+        write!(f, "StateLimitExec: operator={} rows={}", self.operator.id, self.rows)
     }
 }
 
-impl ExecutionPlan for RowLimitExec {
+impl ExecutionPlan for StateLimitExec {
     fn name(&self) -> &'static str {
-        "RowLimitExec"
+        "StateLimitExec"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -235,7 +231,7 @@ impl ExecutionPlan for RowLimitExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
         _options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(children.swap_remove(0), self.rows, self.operator.clone())))
+        Ok(Arc::new(Self::new(children.swap_remove(0), self.rows, Arc::clone(&self.operator))))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -244,18 +240,12 @@ impl ExecutionPlan for RowLimitExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context)?;
-        let (operator, limit) = (self.operator.clone(), self.rows as u64);
-        let begun = async move {
-            let counter = match operator {
-                Some(operator) => Some(Counter::open(operator).await?),
-                None => None,
-            };
-            let before = counter.as_ref().map_or(0, |counter| counter.before);
-            Ok::<_, DataFusionError>((input, LimitRun { counter, room: limit.saturating_sub(before), passed: 0 }))
-        };
+        let (operator, limit) = (Arc::clone(&self.operator), self.rows as u64);
+        let begun = async move { Ok::<_, DataFusionError>((input, LimitRun::begin(operator, limit).await?)) };
         let rows = futures::stream::once(begun).map_ok(|(input, run)| {
             futures::stream::try_unfold(Some((input, run)), |running| async {
                 let Some((mut input, mut run)) = running else { return Ok(None) };
+                // Also when the limit is reached: watermark nodes see the rows that ReadLimitExec still asks for.
                 while let Some(rows) = input.try_next().await? {
                     if let Some(passed) = run.take(&rows) {
                         return Ok(Some((passed, Some((input, run)))));
@@ -271,13 +261,24 @@ impl ExecutionPlan for RowLimitExec {
 
 /// One batch's counting.
 struct LimitRun {
-    counter: Option<Counter>,
+    operator: Arc<StatefulOperator>,
+    store: SharedStore,
+    /// Rows that earlier batches let pass.
+    before: u64,
     /// Rows that may still pass.
     room: u64,
     passed: u64,
 }
 
 impl LimitRun {
+    async fn begin(operator: Arc<StatefulOperator>, limit: u64) -> Result<Self> {
+        let store = operator.store(0, DEFAULT_STORE)?;
+        let found = store.lock().await.get(&[])?;
+        let before = if found.present.value(0) { found.values[0].as_primitive::<Int64Type>().value(0) } else { 0 };
+        let before = before.max(0) as u64;
+        Ok(Self { operator, store, before, room: limit.saturating_sub(before), passed: 0 })
+    }
+
     fn take(&mut self, rows: &RecordBatch) -> Option<RecordBatch> {
         let count = (rows.num_rows() as u64).min(self.room);
         self.room -= count;
@@ -286,33 +287,10 @@ impl LimitRun {
     }
 
     async fn finish(&mut self) -> Result<()> {
-        match &self.counter {
-            Some(counter) => counter.add(self.passed).await,
-            None => Ok(()),
-        }
-    }
-}
-
-/// The rows that earlier batches let pass, in state.
-struct Counter {
-    operator: Arc<StatefulOperator>,
-    store: SharedStore,
-    before: u64,
-}
-
-impl Counter {
-    async fn open(operator: Arc<StatefulOperator>) -> Result<Self> {
-        let store = operator.store(0, DEFAULT_STORE)?;
-        let found = store.lock().await.get(&[])?;
-        let before = if found.present.value(0) { found.values[0].as_primitive::<Int64Type>().value(0) } else { 0 };
-        Ok(Self { operator, store, before: before.max(0) as u64 })
-    }
-
-    async fn add(&self, passed: u64) -> Result<()> {
         let mut numbers = OperatorNumbers::default();
-        if passed > 0 {
+        if self.passed > 0 {
             let started_us = self.operator.clock.monotonic_us();
-            let count: ArrayRef = Arc::new(Int64Array::from(vec![(self.before + passed) as i64]));
+            let count: ArrayRef = Arc::new(Int64Array::from(vec![(self.before + self.passed) as i64]));
             self.store.lock().await.put(&[], &[count], None)?;
             numbers.updated = 1;
             numbers.updates_us = self.operator.clock.monotonic_us().saturating_sub(started_us);

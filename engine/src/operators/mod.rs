@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod join;
 pub mod limit;
 pub mod pane_windows;
+pub mod read_to_end;
 pub mod session;
 pub mod source_scan;
 pub mod stateful;

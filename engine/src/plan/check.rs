@@ -134,13 +134,7 @@ fn check_nodes(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
                 window.window_expr.iter().map(|expr| expr.schema_name().to_string()).collect::<Vec<_>>().join(", ")
             ),
         )),
-        LogicalPlan::Extension(_) => match as_deduplicate(plan).map(Deduplicate::memory) {
-            Some(Memory::WithinWatermark(None)) => Err(Error::analysis(
-                "dropDuplicatesWithinWatermark is not supported on streaming DataFrames/DataSets without watermark. \
-                 Call withWatermark first.",
-            )),
-            _ => Ok(()),
-        },
+        LogicalPlan::Extension(_) => as_deduplicate(plan).map_or(Ok(()), check_deduplicate),
         LogicalPlan::Union(union) => {
             if union.inputs.iter().all(|input| is_streaming(input)) {
                 return Ok(());
@@ -159,12 +153,22 @@ fn as_deduplicate(plan: &LogicalPlan) -> Option<&Deduplicate> {
     as_node(extension.node.as_ref())
 }
 
+fn check_deduplicate(deduplicate: &Deduplicate) -> Result<()> {
+    if deduplicate.memory() == Memory::OfKey || event_time_columns(deduplicate.input()).iter().any(Option::is_some) {
+        return Ok(());
+    }
+    Err(Error::analysis(
+        "dropDuplicatesWithinWatermark is not supported on streaming DataFrames/DataSets without watermark. Call \
+         withWatermark first.",
+    ))
+}
+
 /// A deduplication without event time in its key never takes a row for late because of what came before.
 fn forgets_by_watermark(deduplicate: &Deduplicate) -> bool {
     let marks = event_time_columns(deduplicate.input());
     let schema = deduplicate.input().schema();
     let is_marked = |key| schema.index_of_column(key).is_ok_and(|index| marks[index].is_some());
-    *deduplicate.memory() != Memory::OfKey || deduplicate.keys().iter().any(is_marked)
+    deduplicate.memory() != Memory::OfKey || deduplicate.keys().iter().any(is_marked)
 }
 
 fn check_distinct_aggregates(exprs: &[Expr]) -> Result<()> {

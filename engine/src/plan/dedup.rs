@@ -23,13 +23,13 @@ use crate::operators::stateful::NoDataBatch;
 use crate::state::{StateSchema, StoreSpec};
 
 /// How long a key is remembered.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Hash)]
 pub enum Memory {
     /// `dropDuplicates`: until the watermark passes the key's event time; for ever if the key has none.
     OfKey,
-    /// `dropDuplicatesWithinWatermark`: until the watermark passes the event time (this column) of its first row by
-    /// the watermark's delay. Without a marked column the query is refused when it starts.
-    WithinWatermark(Option<Column>),
+    /// `dropDuplicatesWithinWatermark`: until the watermark passes the event time of its first row by the watermark's
+    /// delay. Without an event-time column the query is refused when it starts.
+    WithinWatermark,
 }
 
 /// Passes on the first row of each key, over all batches.
@@ -38,6 +38,8 @@ pub struct Deduplicate {
     input: Arc<LogicalPlan>,
     keys: Vec<Column>,
     memory: Memory,
+    /// The event-time column, where it is needed although it is no key; known once the plan is analysed.
+    time: Option<Column>,
     id: Option<usize>,
     schema: DFSchemaRef,
 }
@@ -46,7 +48,7 @@ impl Deduplicate {
     /// Puts the node on top of `input`.
     pub fn plan(input: LogicalPlan, keys: Vec<Column>, memory: Memory) -> LogicalPlan {
         let schema = Arc::clone(input.schema());
-        let node = Self { input: Arc::new(input), keys, memory, id: None, schema };
+        let node = Self { input: Arc::new(input), keys, memory, time: None, id: None, schema };
         LogicalPlan::Extension(Extension { node: Arc::new(node) })
     }
 
@@ -61,25 +63,23 @@ impl Deduplicate {
     }
 
     /// How long a key is remembered.
-    pub fn memory(&self) -> &Memory {
-        &self.memory
+    pub fn memory(&self) -> Memory {
+        self.memory
     }
 
-    /// The node with a projection below it that the optimizer can narrow to what is needed. Without one, a column that
+    /// The node of an analysed plan with a projection below it that the optimizer can narrow to what is needed. Without one, a column that
     /// only a watermark node below needs would come up to here, and rows would be late by it.
     pub fn narrowable(&self) -> Result<LogicalPlan> {
         let columns = self.schema.columns().into_iter().map(Expr::Column).collect();
-        let input = Projection::try_new(columns, Arc::clone(&self.input))?;
-        let node = Self { input: Arc::new(LogicalPlan::Projection(input)), ..self.clone() };
-        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
-    }
-
-    /// The column that is needed although it is no key.
-    fn time(&self) -> Option<&Column> {
-        match &self.memory {
-            Memory::WithinWatermark(time) => time.as_ref(),
+        let time = match self.memory {
+            Memory::WithinWatermark => {
+                event_time_column(&self.input)?.map(|(index, _)| Column::from(self.schema.qualified_field(index)))
+            }
             Memory::OfKey => None,
-        }
+        };
+        let input = Projection::try_new(columns, Arc::clone(&self.input))?;
+        let node = Self { input: Arc::new(LogicalPlan::Projection(input)), time, ..self.clone() };
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
 
     fn key_indices(&self) -> Result<Vec<usize>> {
@@ -100,7 +100,7 @@ impl StatefulNode for Deduplicate {
 
 impl PartialOrd for Deduplicate {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        (&self.keys, &self.memory).partial_cmp(&(&other.keys, &other.memory))
+        (&self.keys, self.memory).partial_cmp(&(&other.keys, other.memory))
     }
 }
 
@@ -118,7 +118,7 @@ impl UserDefinedLogicalNodeCore for Deduplicate {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        self.keys.iter().chain(self.time()).cloned().map(Expr::Column).collect()
+        self.keys.iter().chain(&self.time).cloned().map(Expr::Column).collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -134,17 +134,14 @@ impl UserDefinedLogicalNodeCore for Deduplicate {
             let Expr::Column(column) = expr else { return internal_err!("Deduplicate takes columns, not {expr}") };
             keys.push(column);
         }
-        let memory = match &self.memory {
-            Memory::WithinWatermark(Some(_)) => Memory::WithinWatermark(keys.pop()),
-            other => other.clone(),
-        };
+        let time = if self.time.is_some() { keys.pop() } else { None };
         let schema = Arc::clone(input.schema());
-        Ok(Self { input: Arc::new(input), keys, memory, id: self.id, schema })
+        Ok(Self { input: Arc::new(input), keys, time, schema, ..*self })
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let mut needed = output_columns.to_vec();
-        for column in self.keys.iter().chain(self.time()) {
+        for column in self.keys.iter().chain(&self.time) {
             needed.push(self.schema.index_of_column(column).ok()?);
         }
         needed.sort_unstable();
@@ -162,11 +159,11 @@ impl StatefulPlanner {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let keys = node.key_indices()?;
         let event_time = event_time_column(&node.input)?;
-        let (name, lifetime) = match (&node.memory, event_time) {
-            (Memory::WithinWatermark(_), Some((_, delay_ms))) => {
+        let (name, lifetime) = match (node.memory, event_time) {
+            (Memory::WithinWatermark, Some((_, delay_ms))) => {
                 ("dedupeWithinWatermark", Lifetime::AfterDelay { delay_us: delay_ms.saturating_mul(1000) })
             }
-            (Memory::WithinWatermark(_), None) => {
+            (Memory::WithinWatermark, None) => {
                 return internal_err!("dropDuplicatesWithinWatermark without an event-time column");
             }
             (Memory::OfKey, Some((time, _))) if keys.contains(&time) => ("dedupe", Lifetime::UntilEventTime),

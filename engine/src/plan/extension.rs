@@ -20,6 +20,7 @@ use super::physical::{Handles, PlanSettings};
 use crate::operators::aggregate::{Aggregation, StateAggregateExec};
 use crate::operators::batch::BatchContext;
 use crate::operators::exchange::exchange;
+use crate::operators::read_to_end::ReadToEndExec;
 use crate::operators::session::{SessionAggregation, StateSessionExec};
 use crate::operators::stateful::{NoDataBatch, StatefulOperator};
 use crate::operators::watermark::{WatermarkExec, WatermarkNode};
@@ -51,22 +52,20 @@ impl ExtensionPlanner for StatefulPlanner {
         planning_ctx: &PhysicalPlanningContext,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let planning = Planning { planner, session, context: planning_ctx };
-        if let Some(watermark) = as_node::<Watermark>(node) {
-            return Ok(Some(self.watermark(watermark, Arc::clone(&physical_inputs[0]))?));
-        }
-        if let Some(aggregate) = as_node::<StatefulAggregate>(node) {
-            return Ok(Some(self.aggregate(aggregate, Arc::clone(&physical_inputs[0]), &planning)?));
-        }
-        if let Some(deduplicate) = as_node::<Deduplicate>(node) {
-            return Ok(Some(self.deduplicate(deduplicate, Arc::clone(&physical_inputs[0]))?));
-        }
-        if let Some(limit) = as_node::<StreamLimit>(node) {
-            return Ok(Some(self.limit(limit, Arc::clone(&physical_inputs[0]))?));
-        }
-        if let Some(join) = as_node::<StreamJoin>(node) {
-            return Ok(Some(self.join(join, physical_inputs, &planning)?));
-        }
-        Ok(None)
+        let planned = if let Some(watermark) = as_node::<Watermark>(node) {
+            self.watermark(watermark, Arc::clone(&physical_inputs[0]))?
+        } else if let Some(aggregate) = as_node::<StatefulAggregate>(node) {
+            self.aggregate(aggregate, Arc::clone(&physical_inputs[0]), &planning)?
+        } else if let Some(deduplicate) = as_node::<Deduplicate>(node) {
+            self.deduplicate(deduplicate, Arc::clone(&physical_inputs[0]))?
+        } else if let Some(limit) = as_node::<StreamLimit>(node) {
+            self.limit(limit, Arc::clone(&physical_inputs[0]))?
+        } else if let Some(join) = as_node::<StreamJoin>(node) {
+            self.join(join, physical_inputs, &planning)?
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Arc::new(ReadToEndExec::new(planned, Arc::clone(&self.context)))))
     }
 }
 

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{Aggregate, Distinct, Expr, FetchType, Limit, Logi
 
 use super::dedup::Deduplicate;
 use super::join::StreamJoin;
-use super::limit::{StreamLimit, is_sorted};
+use super::limit::StreamLimit;
 use super::nodes::{StatefulAggregate, as_node};
 use super::relation::is_streaming;
 use super::watermark::{event_time_columns, mark_of};
@@ -79,10 +79,13 @@ fn remember_limit(limit: Limit, mode: OutputMode) -> PlanResult<Transformed<Logi
     // The check refuses OFFSET; with the check off it is DataFusion's, batch by batch.
     let without_offset = matches!(limit.get_skip_type()?, SkipType::Literal(0));
     match limit.get_fetch_type()? {
-        FetchType::Literal(Some(rows)) if rows > 0 && without_offset && !is_sorted(&limit.input) => {
-            Ok(Transformed::yes(StreamLimit::plan(limit.input, rows, mode)?))
+        FetchType::Literal(Some(rows)) if rows > 0 && without_offset => {
+            match StreamLimit::plan(&limit.input, rows, mode)? {
+                Some(stateful) => Ok(Transformed::yes(stateful)),
+                None => Ok(Transformed::no(LogicalPlan::Limit(limit))),
+            }
         }
-        // Nothing at all, everything, or part of a sort.
+        // Nothing at all, or everything.
         _ => Ok(Transformed::no(LogicalPlan::Limit(limit))),
     }
 }

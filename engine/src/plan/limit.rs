@@ -1,8 +1,8 @@
 //! LIMIT over a stream as a node of the logical plan, and how it is planned.
 //!
-//! In append mode LIMIT counts over the query's whole life and is stateful; above a streaming aggregation in complete
-//! mode it counts anew in each batch (`spec/04` section 7). Neither may be left to DataFusion's LIMIT, which would
-//! leave off in the middle of a batch what is below it, evictions included.
+//! In append mode, and in complete mode below the aggregation, LIMIT counts over the query's whole life and is stateful;
+//! above a streaming aggregation in complete mode it counts anew in each batch (`spec/04` section 7) and is
+//! DataFusion's LIMIT.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -20,50 +20,32 @@ use super::nodes::{StatefulAggregate, StatefulNode, Watermark, as_node, numbered
 use crate::functions::window::windows_per_time;
 use crate::functions::window_expand::{Sliding, TimeWindowExpand};
 use crate::operators::exchange::exchange;
-use crate::operators::limit::{ReadLimitExec, RowLimitExec};
+use crate::operators::limit::{ReadLimitExec, StateLimitExec};
 use crate::operators::stateful::NoDataBatch;
 use crate::sink::OutputMode;
 use crate::state::{StateSchema, StoreSpec};
 
-/// Over what rows are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Hash)]
-pub enum Counting {
-    /// Over all batches.
-    OverQuery,
-    /// In each batch anew.
-    PerBatch,
-}
-
-/// Passes on the first rows.
+/// Passes on the first rows of all batches together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StreamLimit {
     input: Arc<LogicalPlan>,
     rows: usize,
-    counting: Counting,
     id: Option<usize>,
     schema: DFSchemaRef,
 }
 
 impl StreamLimit {
-    /// LIMIT `rows` on top of `input`, in which aggregations are stateful nodes already. A LIMIT right above another
-    /// one becomes one with it, as in Spark.
-    pub fn plan(input: Arc<LogicalPlan>, rows: usize, mode: OutputMode) -> Result<LogicalPlan> {
-        if let Some(combined) = combined(&input, rows)? {
-            return Ok(combined);
+    /// LIMIT `rows` on top of `input`, in which aggregations are stateful nodes already; `None` where it counts per
+    /// batch. A LIMIT right above another one becomes one with it, as in Spark.
+    pub fn plan(input: &Arc<LogicalPlan>, rows: usize, mode: OutputMode) -> Result<Option<LogicalPlan>> {
+        if let Some(combined) = combined(input, rows)? {
+            return Ok(Some(combined));
         }
-        let counting = match mode {
-            OutputMode::Append => Counting::OverQuery,
-            _ if has_aggregation(&input)? => Counting::PerBatch,
-            _ => Counting::OverQuery,
-        };
-        let schema = Arc::clone(input.schema());
-        let node = Self { input, rows, counting, id: None, schema };
-        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
-    }
-
-    /// Whether the node has state.
-    pub fn is_stateful(&self) -> bool {
-        self.counting == Counting::OverQuery
+        if mode != OutputMode::Append && has_aggregation(input)? {
+            return Ok(None);
+        }
+        let node = Self { input: Arc::clone(input), rows, id: None, schema: Arc::clone(input.schema()) };
+        Ok(Some(LogicalPlan::Extension(Extension { node: Arc::new(node) })))
     }
 }
 
@@ -92,18 +74,6 @@ fn has_aggregation(plan: &LogicalPlan) -> Result<bool> {
     })
 }
 
-/// Whether the order of the rows was made by a sort, so that which rows are the first has a meaning: such a LIMIT is
-/// part of the sort, which reads everything.
-pub fn is_sorted(plan: &LogicalPlan) -> bool {
-    match plan {
-        LogicalPlan::Sort(_) => true,
-        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Filter(_) | LogicalPlan::Limit(_) => {
-            plan.inputs().into_iter().all(is_sorted)
-        }
-        _ => false,
-    }
-}
-
 impl StatefulNode for StreamLimit {
     fn id(&self) -> Result<usize> {
         numbered(self.id)
@@ -117,7 +87,7 @@ impl StatefulNode for StreamLimit {
 
 impl PartialOrd for StreamLimit {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        (self.rows, self.counting).partial_cmp(&(other.rows, other.counting))
+        self.rows.partial_cmp(&other.rows)
     }
 }
 
@@ -139,7 +109,7 @@ impl UserDefinedLogicalNodeCore for StreamLimit {
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "StreamLimit: {} {:?}", self.rows, self.counting)
+        write!(f, "StreamLimit: {}", self.rows)
     }
 
     fn with_exprs_and_inputs(&self, _exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
@@ -161,13 +131,10 @@ impl StatefulPlanner {
             None => input,
         };
         let single = exchange(read, vec![], 1);
-        if node.counting == Counting::PerBatch {
-            return Ok(Arc::new(RowLimitExec::new(single, node.rows, None)));
-        }
         let count = Schema::new(vec![Field::new("count", DataType::Int64, true)]);
         let store = StoreSpec::default_store(StateSchema::new(Arc::new(Schema::empty()), Arc::new(count))?);
         let operator = self.operator(node.id()?, "globalLimit", vec![store], 1, NoDataBatch::Never);
-        Ok(Arc::new(RowLimitExec::new(single, node.rows, Some(operator))))
+        Ok(Arc::new(StateLimitExec::new(single, node.rows, operator)))
     }
 }
 

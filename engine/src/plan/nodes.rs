@@ -290,7 +290,7 @@ pub fn as_stateful(plan: &LogicalPlan) -> Option<&dyn StatefulNode> {
     let aggregate = || as_node::<StatefulAggregate>(node).map(|node| node as &dyn StatefulNode);
     let join = || as_node::<StreamJoin>(node).map(|node| node as &dyn StatefulNode);
     let deduplicate = || as_node::<Deduplicate>(node).map(|node| node as &dyn StatefulNode);
-    let limit = || as_node::<StreamLimit>(node).filter(|node| node.is_stateful()).map(|node| node as &dyn StatefulNode);
+    let limit = || as_node::<StreamLimit>(node).map(|node| node as &dyn StatefulNode);
     aggregate().or_else(join).or_else(deduplicate).or_else(limit)
 }
 
