@@ -13,7 +13,9 @@ use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
 use super::watermark::Marks;
+use crate::functions::{CAST_CALL, TRY_CAST_CALL};
 use crate::operators::join::bound::{Bound, Bounds, Range};
+use crate::sql::types::parse_type;
 
 /// One side of a join: its columns and which of them carry event time.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +102,10 @@ struct Sum {
 impl Sum {
     /// Adds `sign` times the expression; `None` if it is no sum.
     fn add(&mut self, expr: &Expr, sign: f64) -> Option<()> {
+        if let Some((inner, target)) = as_cast(expr) {
+            let transparent = target.is_numeric() || matches!(target, DataType::Timestamp(_, Some(_)));
+            return if transparent { self.add(inner, sign) } else { None };
+        }
         match expr {
             Expr::Alias(alias) => self.add(&alias.expr, sign),
             Expr::Column(column) => {
@@ -111,8 +117,6 @@ impl Sum {
                 Some(())
             }
             Expr::Negative(inner) => self.add(inner, -sign),
-            Expr::Cast(cast) => self.looked_through(&cast.expr, cast.field.data_type(), sign),
-            Expr::TryCast(cast) => self.looked_through(&cast.expr, cast.field.data_type(), sign),
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::Plus, right }) => self.both(left, right, sign, sign),
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::Minus, right }) => self.difference(left, right, sign),
             Expr::ScalarFunction(call) => match (call.name(), call.args.as_slice()) {
@@ -133,22 +137,31 @@ impl Sum {
     fn difference(&mut self, left: &Expr, right: &Expr, sign: f64) -> Option<()> {
         if is_instant(right) { None } else { self.both(left, right, sign, -sign) }
     }
+}
 
-    fn looked_through(&mut self, inner: &Expr, data_type: &DataType, sign: f64) -> Option<()> {
-        let transparent = data_type.is_numeric() || matches!(data_type, DataType::Timestamp(_, Some(_)));
-        if transparent { self.add(inner, sign) } else { None }
+/// A cast, in any of its forms: what is cast, and to which type.
+fn as_cast(expr: &Expr) -> Option<(&Expr, DataType)> {
+    match expr {
+        Expr::Cast(cast) => Some((&cast.expr, cast.field.data_type().clone())),
+        Expr::TryCast(cast) => Some((&cast.expr, cast.field.data_type().clone())),
+        Expr::ScalarFunction(call) if [CAST_CALL, TRY_CAST_CALL].contains(&call.name()) => {
+            let [value, Expr::Literal(text, _)] = call.args.as_slice() else { return None };
+            Some((value, parse_type(text.try_as_str()??).ok()?))
+        }
+        _ => None,
     }
 }
 
 /// Whether a part of a sum is a point in time (and not an interval, or a number made of one).
 fn is_instant(expr: &Expr) -> bool {
+    if let Some((_, target)) = as_cast(expr) {
+        return matches!(target, DataType::Timestamp(..));
+    }
     match expr {
         Expr::Alias(alias) => is_instant(&alias.expr),
         // A column of a sum is a timestamp, or the sum solves nothing.
         Expr::Column(_) => true,
         Expr::Literal(value, _) => matches!(value.data_type(), DataType::Timestamp(..)),
-        Expr::Cast(cast) => matches!(cast.field.data_type(), DataType::Timestamp(..)),
-        Expr::TryCast(cast) => matches!(cast.field.data_type(), DataType::Timestamp(..)),
         Expr::BinaryExpr(BinaryExpr { left, right, .. }) => is_instant(left) || is_instant(right),
         _ => false,
     }
@@ -247,6 +260,10 @@ mod tests {
             ("lts > rts - INTERVAL 1500 MICROSECONDS", Some(99_998), None),
             // Not the event time of this side, but a timestamp of it: Spark takes it for the event time.
             ("lother > rts - INTERVAL 5 SECONDS", Some(95_000), None),
+            // Numbers are seconds.
+            ("CAST(lts AS BIGINT) > CAST(rts AS BIGINT) - 5", Some(95_000), None),
+            ("CAST(lts AS BIGINT) - CAST(rts AS BIGINT) > -5", Some(95_000), None),
+            ("CAST(lts AS DOUBLE) > CAST(rts AS DOUBLE) - 0.5", Some(99_500), None),
             ("lts - rts < INTERVAL 5 SECONDS", None, None),
             ("lts > rts - INTERVAL 1 MONTH", None, None),
             ("date_trunc('hour', lts) > rts", None, None),

@@ -29,7 +29,8 @@ use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
+    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
+    ReplaceChildrenOptions,
 };
 use futures::TryStreamExt;
 
@@ -48,6 +49,7 @@ pub use side::JoinSide;
 use self::buffer::Buffer;
 use self::run::PartitionRun;
 use super::batch::BatchContext;
+use super::exchange::required_distribution;
 use super::stateful::{OperatorNumbers, StatefulOperator};
 use crate::state::StoreSpec;
 
@@ -134,6 +136,10 @@ impl ExecutionPlan for StreamJoinExec {
         vec![&self.left, &self.right]
     }
 
+    fn required_input_distribution(&self) -> Vec<Distribution> {
+        vec![required_distribution(self.operator.partitions()); 2]
+    }
+
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
         vec![false, false]
     }
@@ -167,6 +173,8 @@ impl ExecutionPlan for StreamJoinExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        self.operator.check_partitions(&self.left)?;
+        self.operator.check_partitions(&self.right)?;
         let left = self.left.execute(partition, Arc::clone(&context))?;
         let right = self.right.execute(partition, context)?;
         let (parts, operator) = (Arc::clone(&self.parts), Arc::clone(&self.operator));
