@@ -54,6 +54,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         Call::marker(SESSION_WINDOW, marker_field),
         Call::computed(WINDOW_TIME, as_they_are, window_time_field, window_time),
         tumbling_udf(),
+        slice_start_udf(),
         session_udf(),
     ]
 }
