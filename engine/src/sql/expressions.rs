@@ -97,6 +97,8 @@ impl Walk<'_, '_, '_> {
         exprs.into_iter().try_for_each(|expr| self.expr(expr))
     }
 
+    /// A long chain of operators is a deep tree: the stack grows with it.
+    #[recursive::recursive]
     fn expr(&mut self, expr: &mut Expr) -> Result<()> {
         match expr {
             Expr::Identifier(ident) => {

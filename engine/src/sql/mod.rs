@@ -7,7 +7,7 @@
 //! query.rs     text of a query or expression -> plan, in steps:
 //!   cursor.rs       text -> tokens, and the sentence for a wrong one
 //!   clauses.rs      tokens -> tokens: STREAM, WATERMARK, intervals (interval_literal.rs), literals with suffixes
-//!   parse.rs        tokens -> sqlparser's tree
+//!   parse.rs        tokens -> sqlparser's tree, of bounded depth (chains.rs)
 //!   resolve.rs      tree -> tree: names as registered (scope.rs, catalog.rs), Spark's column names (names.rs);
 //!     relations.rs    FROM
 //!     expressions.rs  Spark's literals, functions under DataFusion's names (calls.rs)
@@ -20,6 +20,7 @@
 
 mod calls;
 mod catalog;
+mod chains;
 mod clauses;
 mod cursor;
 pub mod dialect;

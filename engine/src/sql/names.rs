@@ -91,6 +91,7 @@ impl Namer<'_> {
     }
 
     /// The text of an expression inside a name.
+    #[recursive::recursive]
     pub(crate) fn text(&self, expr: &Expr) -> String {
         match expr {
             Expr::Nested(inner) => self.text(inner),

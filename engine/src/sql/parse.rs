@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::ast::{Query, SelectItem, SetExpr, TableWithJoins
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
+use super::chains::shallow_chains;
 use super::clauses::rewrite_clauses;
 use super::cursor::{Cursor, syntax_error};
 use super::dialect::SparkDialect;
@@ -46,7 +47,8 @@ pub(crate) fn parse_query(sql: &str) -> Result<Query> {
     }
     let tokens = rewrite_clauses(&mut cursor)?;
     let mut parser = Parser::new(&SparkDialect).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens);
-    let query = parser.parse_query().map_err(parser_error)?;
+    let mut query = parser.parse_query().map_err(parser_error)?;
+    shallow_chains(&mut query)?;
     let _ = parser.consume_token(&Token::SemiColon);
     finished(&parser)?;
     Ok(*query)

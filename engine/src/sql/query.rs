@@ -4,8 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::config::ConfigOptions;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Cast, Expr, LogicalPlan, Projection};
+use datafusion::optimizer::analyzer::AnalyzerRule;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::sql::parser::Statement as PlannedStatement;
 use datafusion::sql::sqlparser::ast::{ExprWithAlias, SelectItem, Statement};
 
@@ -46,7 +49,15 @@ pub async fn plan_query(
 pub fn finish_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = expand_generators(plan)?;
     let plan = rewrite_time_windows(plan)?;
-    with_spark_types(plan)
+    with_spark_types(with_common_types(plan)?)
+}
+
+/// DataFusion gives `CASE WHEN c THEN 1 ELSE 2.5 END` its common type only when it analyses a plan: where that changes
+/// the type of a column, it is done here, so that a query's schema is known when it is defined.
+fn with_common_types(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let coerced = TypeCoercion::new().analyze(plan.clone(), &ConfigOptions::default()).map_err(in_sparks_words)?;
+    let same = plan.schema().fields().iter().zip(coerced.schema().fields());
+    Ok(if same.into_iter().all(|(a, b)| a.data_type() == b.data_type()) { plan } else { coerced })
 }
 
 /// Plans one expression, with the alias after it if there is one (`sum(v) AS s`), over the columns of a schema.

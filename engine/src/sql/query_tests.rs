@@ -434,3 +434,71 @@ async fn an_expression_is_planned_over_any_schema() {
     }
     assert_eq!(plan_expr(&state, "vv", table.schema()).unwrap_err().class(), Some("UNRESOLVED_COLUMN.WITH_SUGGESTION"));
 }
+
+#[tokio::test]
+async fn long_conditions_are_planned() {
+    let context = session().await;
+    let chain = vec!["v = 5"; 3000].join(" OR ");
+    let (_, batches) = run(&context, &format!("select k from t where {chain}")).await.unwrap();
+    assert_eq!(rows(&batches), ["a"]);
+}
+
+#[tokio::test]
+async fn long_sums_are_planned_or_refused() {
+    let context = session().await;
+    let sum = |terms: usize| format!("select {} as s from t where k = 'a'", vec!["v"; terms].join(" + "));
+    let (_, batches) = run(&context, &sum(100)).await.unwrap();
+    assert_eq!(rows(&batches), ["500"]);
+    assert_eq!(run(&context, &sum(20_000)).await.unwrap_err().class(), Some("FAILED_TO_PARSE_TOO_COMPLEX"));
+}
+
+#[tokio::test]
+async fn deep_parentheses_are_planned_or_refused() {
+    let context = session().await;
+    let deep = format!("select {}1{} from t", "(".repeat(5000), ")".repeat(5000));
+    assert_eq!(run(&context, &deep).await.unwrap_err().class(), Some("FAILED_TO_PARSE_TOO_COMPLEX"));
+    let nested = format!("select {}1{} as x", "(".repeat(20), ")".repeat(20));
+    check(&context, &nested, "x int", &["1"]).await;
+}
+
+#[tokio::test]
+async fn odd_queries_mean_what_they_mean_in_spark() {
+    let context = session().await;
+    for (sql, columns, expected) in [
+        ("with t as (select 1 as v) select v from t", "v int", vec!["1"]),
+        ("select /* c */ k -- d\n from t where k = 'a' /* ; */", "k string", vec!["a"]),
+        ("select 'é;''x' as `ü`, k from t where k = 'a'", "ü string, k string", vec!["é;'x|a"]),
+        ("select count(*) c from t where ts > '2024-03-01 12:00:05'", "c bigint", vec!["1"]),
+        ("select k from t where k in (select K from names)", "k string", vec!["a"]),
+        ("select (select max(v) from t) m", "m bigint", vec!["7"]),
+        ("select v + 1 as v from t where v > 5 order by V desc", "v bigint", vec!["8"]),
+        ("select v from t order by v desc limit 1", "v bigint", vec!["7"]),
+        ("select v from t order by v", "v bigint", vec!["null", "5", "7"]),
+        (
+            "select a.k from t a, stream t watermark ts delay of interval 1 second b where a.k = b.k and b.v = 5",
+            "k string",
+            vec!["a"],
+        ),
+        ("select sum(v) over (order by ts) s from t where v = 5", "s bigint", vec!["5"]),
+        ("select case when k = 'a' then 1 else 2.5 end c from t where v = 5", "c decimal(11,1)", vec!["1.0"]),
+        (
+            "select window.end e, k from t where v = 5 group by window(ts, '5 seconds'), k",
+            "e timestamp, k string",
+            vec!["2024-03-01T12:00:05Z|a"],
+        ),
+        (
+            "select w.start from (select window(ts, '5 seconds') w, v from t) q where q.w.end > timestamp'2024-03-01 12:00:06'",
+            "start timestamp",
+            vec!["2024-03-01T12:00:05Z"],
+        ),
+        ("select distinct k from t where v is not null order by 1", "k string", vec!["a", "b"]),
+        (
+            "select k, v from t where v = 5 union all select K, 1 from names where k = 'z'",
+            "k string, v bigint",
+            vec!["a|5", "z|1"],
+        ),
+        ("from t select k where v = 5", "k string", vec!["a"]),
+    ] {
+        check(&context, sql, columns, &expected).await;
+    }
+}
