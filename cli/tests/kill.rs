@@ -1,12 +1,12 @@
 //! Real kills of the real program: whatever the moment, starting it again gives the folder of an undisturbed run.
 //!
-//! The folder is read as Spark reads it: the files that `_spark_metadata` names, with a Parquet reader that is not the
-//! engine. A life of the program ends after a drawn number of its progress lines and a drawn number of microseconds.
+//! The folder is read in two ways with a Parquet reader that is not the engine: as Spark reads it, the files that
+//! `_spark_metadata` names, and as everybody else does, the files that are there. A life of the program ends after a drawn number of its progress lines and a drawn number of microseconds.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -38,8 +38,17 @@ fn place_with_example() -> Place {
     place
 }
 
-/// The rows of the folder, sorted.
+/// The rows of the folder, sorted, the same to both kinds of readers.
 fn rows(folder: &Path) -> Vec<String> {
+    let named = rows_of(named_files(folder));
+    let listed = fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("an entry").path());
+    let shown = listed.filter(|path| !path.file_name().unwrap_or_default().to_string_lossy().starts_with(['.', '_']));
+    assert_same(&rows_of(shown.collect()), &named, "what is listed against what is named");
+    named
+}
+
+/// The files that the manifest names, each as large as it says.
+fn named_files(folder: &Path) -> Vec<PathBuf> {
     let mut files: BTreeMap<String, u64> = BTreeMap::new();
     let mut entries: Vec<_> = fs::read_dir(folder.join("_spark_metadata"))
         .expect("a manifest")
@@ -57,10 +66,17 @@ fn rows(folder: &Path) -> Vec<String> {
             files.insert(entry["path"].as_str().expect("a path").to_owned(), entry["size"].as_u64().expect("a size"));
         }
     }
+    let path_of = |(uri, size): (String, u64)| {
+        let path = uri.strip_prefix("file://").expect("a local file").to_owned();
+        assert_eq!(fs::metadata(&path).expect("a file that the manifest names").len(), size, "{path}");
+        PathBuf::from(path)
+    };
+    files.into_iter().map(path_of).collect()
+}
+
+fn rows_of(files: Vec<PathBuf>) -> Vec<String> {
     let mut rows = vec![];
-    for (uri, size) in files {
-        let path = uri.strip_prefix("file://").expect("a local file");
-        assert_eq!(fs::metadata(path).expect("a file that the manifest names").len(), size, "{path}");
+    for path in files {
         let reader = SerializedFileReader::new(fs::File::open(path).expect("open")).expect("a Parquet file");
         rows.extend(reader.get_row_iter(None).expect("rows").map(|row| row.expect("a row").to_string()));
     }
@@ -87,24 +103,9 @@ fn run_to_the_end(place: &Place) {
 fn undisturbed() -> Vec<String> {
     let place = place_with_example();
     run_to_the_end(&place);
-    let rows = all_rows(&place);
+    let rows = rows(&place.path(FINISHED));
     assert!(rows.len() > 200, "{}", rows.len());
     rows
-}
-
-/// The rows of the folder when one more earthquake, weeks later, has closed every window of the example.
-///
-/// As in Spark, the batch without data that only moves the watermark is not made up for by a start without new data: a
-/// process killed just before it leaves the last windows open until data comes.
-fn all_rows(place: &Place) -> Vec<String> {
-    let quake =
-        r#"{"id": "x", "time": "2018-03-01T00:00:00.000Z", "mag": 1.0, "place": "Nowhere", "type": "earthquake"}"#;
-    let path = place.path("examples/data/earthquakes/2018-03-01T00.json");
-    fs::write(&path, format!("{quake}\n")).expect("written");
-    let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_001_000);
-    fs::File::options().write(true).open(path).expect("open").set_modified(changed).expect("dated");
-    run_to_the_end(place);
-    rows(&place.path(FINISHED))
 }
 
 /// Reads this many lines of the child's stderr; answers them. Fewer means that the child has ended.
@@ -160,7 +161,7 @@ fn sigkill_at_any_moment_loses_and_doubles_nothing() {
         let place = place_with_example();
         let kills = kill_until_done(&place, seed);
         assert!(kills >= 8, "seed {seed}: only {kills} kills");
-        assert_same(&all_rows(&place), &expected, &format!("seed {seed}, {kills} kills"));
+        assert_same(&rows(&place.path(FINISHED)), &expected, &format!("seed {seed}, {kills} kills"));
     }
 }
 
@@ -191,7 +192,7 @@ fn sigterm_finishes_the_running_batch_and_exits_0() {
         assert_eq!(newest(&checkpoint.join("offsets")), newest(&checkpoint.join("commits")), "{query}: {said}");
     }
     run_to_the_end(&place);
-    assert_same(&all_rows(&place), &undisturbed(), "after SIGTERM");
+    assert_same(&rows(&place.path(FINISHED)), &undisturbed(), "after SIGTERM");
 }
 
 /// A query whose one batch takes far longer than a test, and tells when it has begun.

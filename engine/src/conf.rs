@@ -6,10 +6,11 @@ use crate::error::{Error, Result};
 use crate::options::did_you_mean;
 
 /// Keys that the engine reads, with their defaults and what they mean.
-pub const KNOWN: [(&str, &str, &str); 8] = [
+pub const KNOWN: [(&str, &str, &str); 9] = [
     (SHUFFLE_PARTITIONS, "1", "partitions of state; fixed by a query's first batch"),
     (WATERMARK_POLICY, "min", "how several watermarks become one: min or max; fixed by a query's first batch"),
     ("spark.sql.streaming.noDataMicroBatches.enabled", "true", "batches without data when a watermark moved"),
+    (OWED_NO_DATA_BATCH, "false", "a start makes up for the batch without data that a crash prevented; Spark does not"),
     ("spark.sql.streaming.minBatchesToRetain", "100", "how many batches of logs and state are kept"),
     ("spark.sql.streaming.numRecentProgressUpdates", "100", "how many progress reports a query keeps, plus one"),
     ("spark.sql.streaming.unsupportedOperationCheck", "true", "refuse at start what cannot be streamed"),
@@ -21,6 +22,10 @@ pub const KNOWN: [(&str, &str, &str); 8] = [
 pub const SHUFFLE_PARTITIONS: &str = "spark.sql.shuffle.partitions";
 /// `min` or `max`.
 pub const WATERMARK_POLICY: &str = "spark.sql.streaming.multipleWatermarkPolicy";
+/// Whether a start runs the batch without data that the last run owed: in Spark a process that dies between a batch
+/// that raised the watermark and the batch without data after it leaves its windows open until data comes (`spec/01`,
+/// section 3).
+pub const OWED_NO_DATA_BATCH: &str = "wavetank.streaming.owedNoDataBatch.enabled";
 /// Where checkpoints go when a query names none.
 pub const CHECKPOINT_LOCATION: &str = "spark.sql.streaming.checkpointLocation";
 

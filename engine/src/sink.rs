@@ -113,8 +113,13 @@ pub struct SinkContext {
     pub partition_by: Vec<String>,
     /// The query's name, if it has one.
     pub query_name: Option<String>,
+    /// The query's id, the same in every run.
+    pub query_id: String,
     /// The next batch of the query: 0 for a new checkpoint.
     pub next_batch_id: u64,
+    /// An earlier run, which is known to be over, may have left a part of the next batch in the sink: the sink may
+    /// clear away what it finds of it.
+    pub interrupted: bool,
 }
 
 /// A connector that can be written to, registered in a session by its short name.

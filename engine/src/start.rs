@@ -9,7 +9,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 
 use crate::checkpoint::Checkpoint;
-use crate::conf::{CHECKPOINT_LOCATION, Conf, SHUFFLE_PARTITIONS, WATERMARK_POLICY};
+use crate::conf::{CHECKPOINT_LOCATION, Conf, OWED_NO_DATA_BATCH, SHUFFLE_PARTITIONS, WATERMARK_POLICY};
 use crate::error::{Error, Result};
 use crate::microbatch::driver::{Driver, Identity, Parts, RunSettings, StartPoint};
 use crate::microbatch::recover::{self, Start};
@@ -122,7 +122,9 @@ impl Prepared {
                 options: self.sink_options.clone(),
                 partition_by: self.writer.partition_by.clone(),
                 query_name: self.writer.query_name.clone(),
+                query_id: checkpoint.id().to_string(),
                 next_batch_id: from.batch_id,
+                interrupted: from.unfinished.is_some() && checkpoint.is_locked(),
             })
             .await?;
         if let (Some(table), Some(name)) = (sink.table(), &self.writer.query_name) {
@@ -138,6 +140,7 @@ impl Prepared {
         let settings = RunSettings {
             trigger: self.writer.trigger,
             no_data_batches: self.conf.boolean("spark.sql.streaming.noDataMicroBatches.enabled")?,
+            owed_no_data_batch: self.conf.boolean(OWED_NO_DATA_BATCH)?,
             min_batches_to_retain: self.conf.positive("spark.sql.streaming.minBatchesToRetain")?,
         };
         let parts = Parts {

@@ -88,7 +88,9 @@ impl Subject for Mini {
                     options: Options::new(),
                     partition_by: Vec::new(),
                     query_name: None,
+                    query_id: "mini".into(),
                     next_batch_id: next.0,
+                    interrupted: false,
                 })
                 .await?;
             let (next, promised) = (Mutex::new(next), Mutex::new(promised));

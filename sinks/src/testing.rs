@@ -53,7 +53,9 @@ pub(crate) fn context(schema: SchemaRef, output_mode: OutputMode, options: &[(&s
         options: options.iter().map(|(name, value)| (*name, *value)).collect::<Options>(),
         partition_by: Vec::new(),
         query_name: Some("q".into()),
+        query_id: "q".into(),
         next_batch_id: 0,
+        interrupted: false,
     }
 }
 

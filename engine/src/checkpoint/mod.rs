@@ -46,7 +46,8 @@ pub struct Checkpoint {
     pub offsets: OffsetLog,
     /// What was done.
     pub commits: CommitLog,
-    _lock: Option<Box<dyn LockGuard>>,
+    /// Held as long as the run lives.
+    lock: Option<Box<dyn LockGuard>>,
 }
 
 impl Checkpoint {
@@ -82,12 +83,17 @@ impl Checkpoint {
             Some(id) => id,
             None => metadata::create(&folder, environment.entropy.uuid(&format!("query {}", folder.uri("")))).await?,
         };
-        Ok(Self { folder, id, offsets, commits, _lock: lock })
+        Ok(Self { folder, id, offsets, commits, lock })
     }
 
     /// The query's id, the same in every run.
     pub fn id(&self) -> Uuid {
         self.id
+    }
+
+    /// Whether no other run of the query can be alive: the storage knows locks, and we have it.
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
     }
 
     /// The checkpoint itself.

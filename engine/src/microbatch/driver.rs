@@ -82,6 +82,8 @@ pub struct RunSettings {
     pub trigger: Trigger,
     /// `spark.sql.streaming.noDataMicroBatches.enabled`.
     pub no_data_batches: bool,
+    /// `wavetank.streaming.owedNoDataBatch.enabled`.
+    pub owed_no_data_batch: bool,
     /// `spark.sql.streaming.minBatchesToRetain`.
     pub min_batches_to_retain: u64,
 }
@@ -151,7 +153,7 @@ pub struct Driver {
     /// The global watermark that the batch before the next one was logged with.
     pub(super) previous_watermark_ms: i64,
     /// The eviction watermarks of the batch that ran last in this run, by operator; `None` before the first: a
-    /// batch without data needs a batch before it in the same run.
+    /// batch without data needs a batch before it in the same run, or the setting that also counts earlier runs.
     pub(super) last_eviction_ms: Option<Vec<i64>>,
     /// When the previous trigger of this run started (wall clock, microseconds).
     pub(super) previous_trigger_us: Option<i64>,
@@ -183,6 +185,14 @@ impl Driver {
                 one_batch_only |= !source.pin_available_now().await?;
             }
         }
+        let owed = parts.settings.owed_no_data_batch && from.batch_id > 0 && unfinished.is_none();
+        let last_eviction_ms = match owed {
+            true => {
+                let last = parts.plan.propagation.simulate(from.previous_watermark_ms, parts.plan.operators.len())?;
+                Some(last)
+            }
+            false => None,
+        };
         Ok(Self {
             physical: Arc::clone(&parts.plan.physical),
             parts,
@@ -191,7 +201,7 @@ impl Driver {
             start: from.start,
             unfinished,
             previous_watermark_ms: from.previous_watermark_ms,
-            last_eviction_ms: None,
+            last_eviction_ms,
             previous_trigger_us: None,
             last_operators: vec![],
             one_batch_only,

@@ -5,12 +5,14 @@
 //! csv.rs json.rs text.rs parquet.rs                  rows -> bytes, as Spark writes them
 //! compression.rs  codecs and the endings of file names
 //! partition.rs    partitionBy: rows -> folders `k=v`, escaped as Hive does
+//! abandoned.rs    what a run left that died in the middle of a batch
 //! upload.rs       bytes -> one file in the store
 //! stage.rs        the streams of a batch -> its files
 //! sink.rs         write(batch) stages files, commit(batch) adds the entry
 //! ```
 //! A batch becomes visible when its entry is there, and only then; who lists the folder without reading the entries
-//! sees files of unfinished batches (`spec/07` section 1). Absent: the text of the entries and their compaction
+//! sees the files of a batch while it is unfinished (`spec/07` section 1): those of a run that died go when the query is
+//! started again. Absent: the text of the entries and their compaction
 //! (`wavetank_engine::checkpoint`), and deleting data files of committed batches; a retention only hides them.
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use wavetank_engine::options::Options;
 use wavetank_engine::sink::{OutputMode, Sink, SinkContext, SinkProvider};
 use wavetank_engine::{Error, Result};
 
+mod abandoned;
 mod compression;
 mod csv;
 mod format;

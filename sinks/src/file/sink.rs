@@ -11,6 +11,7 @@ use wavetank_engine::sink::{OutputBatch, Sink, SinkContext};
 use wavetank_engine::storage::Folder;
 use wavetank_engine::{Error, Result};
 
+use super::abandoned;
 use super::format::{Format, Kind};
 use super::partition::Partitioning;
 use super::path_of;
@@ -54,6 +55,7 @@ impl FileSink {
             stage: Stage {
                 entropy: context.environment.entropy.fork("file sink").fork(&folder.uri("")),
                 folder,
+                query_id: context.query_id,
                 schema: context.schema,
                 partitioning,
                 ending: format.ending().into(),
@@ -65,6 +67,12 @@ impl FileSink {
         };
         let log = sink.open_log().await?;
         sink.check_start(log.latest(), context.next_batch_id)?;
+        if context.interrupted && log.latest() < Some(context.next_batch_id) {
+            let cleared = abandoned::clear(&sink.stage.folder, sink.stage.mark(context.next_batch_id)).await?;
+            if cleared > 0 {
+                tracing::info!("{}: cleared away {cleared} files of an interrupted run", sink.describe());
+            }
+        }
         sink.state.lock().await.log = Some(log);
         Ok(sink)
     }

@@ -19,6 +19,7 @@ use wavetank_engine::sink::OutputBatch;
 use wavetank_engine::storage::Folder;
 use wavetank_engine::{Error, Result};
 
+use super::abandoned::Mark;
 use super::format::{FileEncoder, Format};
 use super::partition::Partitioning;
 use super::upload::{FileName, Upload};
@@ -34,6 +35,7 @@ const FOLDERS_AT_ONCE: usize = 16;
 pub(crate) struct Stage {
     pub folder: Folder,
     pub entropy: Entropy,
+    pub query_id: String,
     pub schema: SchemaRef,
     pub partitioning: Partitioning,
     pub format: Format,
@@ -52,15 +54,21 @@ pub(crate) struct Failed {
 struct Batch<'a> {
     stage: &'a Stage,
     entropy: Entropy,
+    mark: Mark,
     /// Names of the files that are there, to be deleted if the batch fails.
     written: Mutex<Vec<String>>,
 }
 
 impl Stage {
+    /// What the names of a batch's files share.
+    pub(crate) fn mark(&self, batch_id: u64) -> Mark {
+        Mark::of(&self.query_id, batch_id)
+    }
+
     /// Reads a batch to its end and writes its files.
     pub(crate) async fn write(&self, batch: OutputBatch) -> Result<Vec<SinkFile>, Failed> {
         let entropy = self.entropy.fork(&format!("batch {}", batch.batch_id));
-        let shared = Batch { stage: self, entropy, written: Mutex::default() };
+        let shared = Batch { stage: self, entropy, mark: self.mark(batch.batch_id), written: Mutex::default() };
         let mut streams = batch.partitions;
         if streams.is_empty() {
             // Without partitionBy a batch without partitions still leaves one empty file, as in Spark.
@@ -88,7 +96,8 @@ impl Batch<'_> {
     }
 
     fn open(&self, task: usize, partition: Arc<str>) -> Result<OpenFile> {
-        let name = FileName { entropy: self.entropy, partition, task, ending: self.stage.ending.clone() };
+        let name =
+            FileName { entropy: self.entropy, mark: self.mark, partition, task, ending: self.stage.ending.clone() };
         Ok(OpenFile {
             encoder: self.stage.format.start(&self.stage.partitioning.data_schema)?,
             upload: Upload::new(self.stage.folder.clone(), name),

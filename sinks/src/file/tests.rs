@@ -197,6 +197,46 @@ async fn a_plan_that_fails_leaves_no_file() {
     }
 }
 
+/// What the folder lists and what the entries name are the same files, whenever a run that died is taken up.
+#[tokio::test]
+async fn a_run_that_takes_up_a_batch_clears_what_the_dead_one_left() {
+    for partition_by in [&[][..], &["k"]] {
+        let world = World::new(partition_by);
+        let taken_up = async |next_batch_id, seed| {
+            let context = SinkContext { interrupted: true, ..world.context(next_batch_id, seed) };
+            FileSinkProvider::new(world.format).sink(context).await.unwrap()
+        };
+        let first = world.start(0, 1).await.unwrap();
+        first.write(two(0)).await.unwrap();
+        first.commit(0).await.unwrap();
+        let committed = world.data_files().await;
+        world.folder().put("part-00000-mine.json", "theirs".into()).await.unwrap();
+        first.write(two(1)).await.unwrap();
+        drop(first); // it dies before the commit
+        let left = world.data_files().await.len();
+
+        // Nobody knows that the first run is over: nothing is deleted.
+        drop(world.start(1, 2).await.unwrap());
+        assert_eq!(world.data_files().await.len(), left);
+
+        let second = taken_up(1, 3).await;
+        let mut expected = committed.clone();
+        expected.push("part-00000-mine.json".into());
+        expected.sort();
+        assert_eq!(world.data_files().await, expected);
+        second.write(two(1)).await.unwrap();
+        second.commit(1).await.unwrap();
+        let whole = world.data_files().await;
+        assert_eq!(whole.len(), 2 * committed.len() + 1);
+
+        // Taken up once more because its commit log entry was lost: the entry of the sink is there, so nothing goes.
+        let third = taken_up(1, 4).await;
+        third.write(two(1)).await.unwrap();
+        third.commit(1).await.unwrap();
+        assert_eq!(world.data_files().await, whole);
+    }
+}
+
 #[tokio::test]
 async fn the_manifest_has_sparks_bytes() {
     let world = World::new(&["k"]);

@@ -8,18 +8,22 @@ use wavetank_engine::environment::Entropy;
 use wavetank_engine::storage::{Folder, PutNew};
 use wavetank_engine::{Error, Result};
 
+use super::abandoned::Mark;
+
 /// Size of all parts but the last; object stores want at least 5 MiB.
 const PART_BYTES: usize = 8 << 20;
 
 /// The name of a data file: `k=v/part-00000-<uuid>.c000.json`.
 ///
-/// The uuid is drawn for the batch, the place and the attempt. A name that is taken by other bytes is left alone and
+/// The uuid is drawn for the batch, the place and the attempt, and begins with the batch's [`Mark`]. A name that is taken by other bytes is left alone and
 /// the next attempt's name is used: a file that a committed entry may point to is never replaced, even when two runs
 /// that should not both be there draw the same random numbers. A re-run that writes the same bytes finds its own
 /// orphan and adopts it.
 pub(crate) struct FileName {
     /// Random names for this batch.
     pub entropy: Entropy,
+    /// What the names of this batch share.
+    pub mark: Mark,
     /// The folder of the partition values, or the empty text.
     pub partition: Arc<str>,
     /// The input partition.
@@ -31,7 +35,7 @@ pub(crate) struct FileName {
 impl FileName {
     fn attempt(&self, number: u64) -> String {
         let Self { partition, task, .. } = self;
-        let uuid = self.entropy.uuid(&format!("{partition}/{task} attempt {number}"));
+        let uuid = self.mark.put_on(self.entropy.uuid(&format!("{partition}/{task} attempt {number}")));
         let (slash, dash) = if partition.is_empty() { ("", "-") } else { ("/", ".") };
         format!("{partition}{slash}part-{task:05}-{uuid}{dash}c000{}", self.ending)
     }
