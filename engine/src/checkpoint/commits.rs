@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::log_files::{Kind, LogFiles};
 use crate::checkpoint::log_text::{V1, damaged, json, lines};
+use crate::checkpoint::seal::{seal, unseal};
 use crate::error::Result;
 use crate::storage::{Folder, Storage};
 
@@ -55,17 +56,15 @@ impl CommitLog {
 }
 
 fn encode(entry: &CommitEntry) -> Bytes {
-    format!("{V1}\n{{\"nextBatchWatermarkMs\":{}}}", entry.next_batch_watermark_ms).into()
+    seal(format!("{V1}\n{{\"nextBatchWatermarkMs\":{}}}", entry.next_batch_watermark_ms)).into()
 }
 
 fn decode(bytes: &[u8], path: &str) -> Result<CommitEntry> {
-    let mut lines = lines(bytes, path)?;
-    if lines.len() > 1 && lines.last() == Some(&"") {
-        lines.pop();
-    }
-    match lines[..] {
+    let text = unseal(bytes, path)?;
+    match lines(text.as_bytes(), path)?[..] {
+        [] | [""] => Err(damaged(path, "ends after its first line")),
         // Spark before 2.4 knew no watermark here.
-        [] | [""] | ["{}"] => Ok(CommitEntry::default()),
+        ["{}"] => Ok(CommitEntry::default()),
         [line] => json(line, path, 2),
         _ => Err(damaged(path, "has more than two lines")),
     }
@@ -78,17 +77,15 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let entry = CommitEntry { next_batch_watermark_ms: 5000 };
-        assert_eq!(encode(&entry), "v1\n{\"nextBatchWatermarkMs\":5000}");
+        assert_eq!(encode(&entry), "v1\n{\"nextBatchWatermarkMs\":5000,\"wavetank.crc32\":\"663323f5\"}");
         for (spark, ms) in [
             (include_bytes!("../../testdata/spark-4.3.0/commits/0").as_slice(), 1704067199000),
             (include_bytes!("../../testdata/spark-4.3.0/commits/21"), 1704067220000),
             (include_bytes!("../../testdata/spark-4.3.0/commits/22"), 1704067221000),
         ] {
-            let entry = decode(spark, "commits/x").unwrap();
-            assert_eq!(entry.next_batch_watermark_ms, ms);
-            assert_eq!(encode(&entry), spark);
+            assert_eq!(decode(spark, "commits/x").unwrap().next_batch_watermark_ms, ms);
         }
-        for old in ["v1", "v1\n", "v1\n{}", "v1\n{}\n"] {
+        for old in ["v1\n{}", "v1\n{}\n"] {
             assert_eq!(decode(old.as_bytes(), "x").unwrap(), CommitEntry::default(), "{old:?}");
         }
         assert_eq!(decode(b"v1\n{\"nextBatchWatermarkMs\":-7}\n", "x").unwrap().next_batch_watermark_ms, -7);
@@ -97,14 +94,14 @@ mod tests {
     #[test]
     fn damage_is_found() {
         let good = encode(&CommitEntry { next_batch_watermark_ms: 5000 });
-        for end in (0..good.len()).filter(|end| ![2, 3].contains(end)) {
+        assert_eq!(decode(&good, "x").unwrap().next_batch_watermark_ms, 5000);
+        for end in 0..good.len() {
             assert!(decode(&good[..end], "x").is_err(), "cut at {end}");
         }
         for (at, bit) in (0..good.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
             let mut flipped = good.to_vec();
             flipped[at] ^= 1 << bit;
-            let other_digit = flipped[at].is_ascii_digit() && good[at].is_ascii_digit() && at > 3;
-            assert!(decode(&flipped, "x").is_err() || other_digit, "byte {at} bit {bit}: {flipped:?}");
+            assert!(decode(&flipped, "x").is_err(), "byte {at} bit {bit}: {flipped:?}");
         }
     }
 

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::checkpoint::log_files::{Kind, LogFiles};
 use crate::checkpoint::log_text::{V1, damaged, json, lines};
+use crate::checkpoint::seal::{seal, unseal};
 use crate::environment::{Clock, Environment};
 use crate::error::{Error, Result};
 use crate::storage::Folder;
@@ -23,6 +24,9 @@ const READ_TRIES: usize = 5;
 
 /// What such a log holds: written as one line of JSON.
 pub trait LogEntry: Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Whether the log's files carry a checksum and are never without entries; not those that others read.
+    const SEALED: bool;
+
     /// The step (file id) that this entry belongs to, when entries of this type say so.
     fn step(&self) -> Option<u64> {
         None
@@ -169,6 +173,9 @@ impl<T: LogEntry> CompactibleLog<T> {
         if id > next {
             return Err(missing(&self.files, next, self.kind(next), id));
         }
+        if T::SEALED && entries.is_empty() {
+            return Err(Error::internal(format!("step {id} of a log that knows no empty steps has no entries")));
+        }
         if let Some(other) = entries.iter().find(|entry| entry.step().is_some_and(|step| step != id)) {
             return Err(Error::internal(format!("{other:?} was added to step {id} of a log")));
         }
@@ -243,17 +250,22 @@ fn missing(files: &LogFiles, id: u64, kind: Kind, latest: u64) -> Error {
 }
 
 fn encode<'a, T: LogEntry>(entries: impl IntoIterator<Item = &'a T>) -> Result<Bytes> {
-    let mut bytes = V1.as_bytes().to_vec();
+    let mut text = V1.to_owned();
     for entry in entries {
-        bytes.push(b'\n');
-        serde_json::to_writer(&mut bytes, entry)
+        text.push('\n');
+        text += &serde_json::to_string(entry)
             .map_err(|error| Error::internal(format!("a log entry cannot be written: {error}")))?;
     }
-    Ok(bytes.into())
+    Ok(if T::SEALED { seal(text) } else { text }.into())
 }
 
 fn decode_into<T: LogEntry>(bytes: &[u8], path: &str, id: u64, kind: Kind, entries: &mut Vec<T>) -> Result<()> {
-    for (index, line) in lines(bytes, path)?.into_iter().enumerate() {
+    let unsealed = if T::SEALED { Some(unseal(bytes, path)?) } else { None };
+    let lines = lines(unsealed.as_ref().map_or(bytes, String::as_bytes), path)?;
+    if T::SEALED && lines.is_empty() {
+        return Err(damaged(path, "ends after its first line"));
+    }
+    for (index, line) in lines.into_iter().enumerate() {
         let entry: T = json(line, path, index + 2)?;
         if let Some(step) = entry.step() {
             let before = entries.last().and_then(LogEntry::step).unwrap_or(0);

@@ -18,6 +18,8 @@ pub struct SourceFile {
 }
 
 impl LogEntry for SourceFile {
+    const SEALED: bool = true;
+
     fn step(&self) -> Option<u64> {
         Some(self.batch_id)
     }
@@ -43,7 +45,10 @@ pub struct SinkFile {
     pub action: FileAction,
 }
 
-impl LogEntry for SinkFile {}
+impl LogEntry for SinkFile {
+    /// Spark and others read these files; a file that is not what its entry says shows itself.
+    const SEALED: bool = false;
+}
 
 /// What a sink did with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

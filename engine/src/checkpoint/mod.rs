@@ -25,6 +25,7 @@ mod log_files;
 mod log_text;
 mod metadata;
 mod offsets;
+mod seal;
 
 pub use commits::{CommitEntry, CommitLog};
 pub use compactible::{CompactibleLog, CompactibleOptions, LogEntry, Snapshot};

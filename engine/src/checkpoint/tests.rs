@@ -76,7 +76,8 @@ async fn a_query_keeps_its_id_and_its_logs() {
     assert_eq!((first.offsets.latest(), first.commits.latest()), (None, None));
     assert_eq!(first.offsets.get(0).await.unwrap(), None);
     let id = first.id();
-    assert_eq!(std::fs::read_to_string(place.dir.path().join("ck/metadata")).unwrap(), format!("{{\"id\":\"{id}\"}}"));
+    let metadata = std::fs::read_to_string(place.dir.path().join("ck/metadata")).unwrap();
+    assert!(metadata.starts_with(&format!("{{\"id\":\"{id}\",\"wavetank.crc32\":\"")), "{metadata}");
     for batch in 0..12 {
         first.offsets.add(batch, &entry(batch)).await.unwrap();
         first.commits.add(batch, &done(7)).await.unwrap();
@@ -255,7 +256,10 @@ async fn storage_that_refuses_is_an_error_and_nothing_more() {
     drop(checkpoint);
     folder.delete("commits").await.unwrap();
     place.open().await.unwrap().commits.add(0, &done(0)).await.unwrap();
-    assert_eq!(folder.get("commits/0").await.unwrap(), Some(Bytes::from("v1\n{\"nextBatchWatermarkMs\":0}")));
+    assert_eq!(
+        folder.get("commits/0").await.unwrap(),
+        Some(Bytes::from("v1\n{\"nextBatchWatermarkMs\":0,\"wavetank.crc32\":\"c84dd94a\"}"))
+    );
 }
 
 #[tokio::test]

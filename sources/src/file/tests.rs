@@ -136,11 +136,11 @@ async fn the_log_is_spark_s_and_a_restart_goes_on() {
     assert_eq!((batches.concat(), at), (vec!["1".to_string(), "2".into()], Some(offset(1))));
     let log = fs::read_to_string(world.path("checkpoint/sources/0/0")).unwrap();
     let expected = format!(
-        "v1\n{{\"path\":\"file://{}/a%20b.txt\",\"timestamp\":{},\"batchId\":0}}",
+        "v1\n{{\"path\":\"file://{}/a%20b.txt\",\"timestamp\":{},\"batchId\":0,\"wavetank.crc32\":\"",
         world.path("in").display(),
         DAY_0_MS + 1000
     );
-    assert_eq!(log, expected);
+    assert!(log.starts_with(&expected), "{log}");
     world.write("in/a b.txt", "rewritten", 50);
     world.write("in/late but not too late", "3", 0);
     for step in 2..12 {
