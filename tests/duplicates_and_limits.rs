@@ -235,7 +235,8 @@ async fn output_modes_are_as_in_the_table() -> wavetank::Result<()> {
     let grouped = |frame: DataFrame| -> Result<DataFrame, Error> {
         frame.group_by([frame.expr("window(ts, '5 seconds') AS w")?, frame.expr("k")?]).count()
     };
-    let rows: Vec<(&str, Box<dyn Fn(DataFrame) -> Result<DataFrame, Error>>, [&str; 3])> = vec![
+    type Change = Box<dyn Fn(DataFrame) -> Result<DataFrame, Error>>;
+    let rows: Vec<(&str, Change, [&str; 3])> = vec![
         ("distinct()", Box::new((|e| e.distinct()) as Make), ["OK", "OK", "C"]),
         ("dropDuplicates", Box::new((|e| e.drop_duplicates(&["k"])) as Make), ["OK", "OK", "C"]),
         (
