@@ -40,7 +40,7 @@ const CALLS: &[(&str, &str)] = &[
     ("max", "max(s)"),
     ("median", "median(v)"),
     ("min", "min(s)"),
-    ("nth_value", "nth_value(v, 2L)"),
+    ("nth_value", "nth_value(v, 2)"),
     ("percentile_cont", "percentile_cont(0.25) WITHIN GROUP (ORDER BY d)"),
     ("quantile_cont", "quantile_cont(0.25) WITHIN GROUP (ORDER BY d)"),
     ("regr_avgx", "regr_avgx(v, d)"),

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Column;
-use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, SortExpr, col};
+use datafusion::logical_expr::{Aggregate, Expr, JoinType, LogicalPlan, LogicalPlanBuilder, SortExpr, col};
 
 use crate::error::{Error, Result};
 use crate::options::did_you_mean;
 use crate::plan::dedup::{Deduplicate, Memory};
 use crate::plan::physical::analyse;
 use crate::plan::relation::is_streaming;
+use crate::plan::set_operations::plan_set_operations;
 use crate::plan::watermark::watermark_node;
 use crate::session::Session;
 use crate::sql::duration::watermark_delay_ms;
@@ -40,6 +41,11 @@ impl DataFrame {
     /// The session.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// The same session with another plan.
+    pub(crate) fn with_plan(&self, plan: LogicalPlan) -> Result<Self> {
+        Ok(Self { session: self.session.clone(), plan })
     }
 
     /// The columns.
@@ -136,7 +142,8 @@ impl DataFrame {
         Ok(Self { session: self.session.clone(), plan })
     }
 
-    fn top_level_column(&self, name: &str) -> Result<Column> {
+    /// The column of this name, in any case.
+    pub(crate) fn top_level_column(&self, name: &str) -> Result<Column> {
         let found = self.plan.schema().columns().into_iter().find(|column| column.name.eq_ignore_ascii_case(name));
         found.ok_or_else(|| match name.split_once('.') {
             Some(_) => Error::analysis_class(
@@ -265,7 +272,7 @@ impl DataFrame {
             ));
         }
         let state = self.session.inner.context.state();
-        let analysed = analyse(self.plan.clone(), &state)?;
+        let analysed = plan_set_operations(analyse(self.plan.clone(), &state)?)?;
         let frame = datafusion::dataframe::DataFrame::new(state, analysed);
         Ok(frame.collect().await?)
     }
@@ -284,10 +291,24 @@ pub struct GroupedData {
 }
 
 impl GroupedData {
+    pub(crate) fn frame(&self) -> &DataFrame {
+        &self.frame
+    }
+
+    pub(crate) fn by(&self) -> &[Expr] {
+        &self.by
+    }
+
     /// One row a group: what it is grouped by, then these aggregates.
     pub fn agg(&self, exprs: impl IntoIterator<Item = Expr>) -> Result<DataFrame> {
         let aggregates: Vec<_> = exprs.into_iter().collect();
-        self.frame.then(|plan| plan.aggregate(self.by.clone(), aggregates))
+        let frame = self.frame.then(|plan| plan.aggregate(self.by.clone(), aggregates))?;
+        // With grouping sets there is a column that tells them apart: not one of the result's.
+        let columns = frame.plan.schema().columns();
+        match columns.iter().any(|column| column.name == Aggregate::INTERNAL_GROUPING_ID) {
+            true => frame.drop_columns(&[Aggregate::INTERNAL_GROUPING_ID]),
+            false => Ok(frame),
+        }
     }
 
     /// How many rows each group has, as column `count`.

@@ -32,6 +32,8 @@ pub mod sql;
 mod start;
 pub mod state;
 pub mod storage;
+mod verbs;
 pub mod writer;
 
 pub use error::{Error, Result};
+pub use verbs::PivotedData;

@@ -42,7 +42,7 @@ pub struct Case {
 }
 
 /// A stream and its input batches.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Source {
     /// Spark DDL.
     pub schema: String,
@@ -51,7 +51,7 @@ pub struct Source {
 }
 
 /// A static table.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Table {
     /// Spark DDL.
     pub schema: String,
@@ -60,7 +60,7 @@ pub struct Table {
 }
 
 /// A view: a query, or a verb applied to another view.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct View {
     /// Its name.
     pub name: String,
@@ -68,19 +68,72 @@ pub struct View {
     pub sql: Option<String>,
     /// What the verb is applied to.
     pub from: Option<String>,
+    /// The verb.
+    #[serde(flatten)]
+    pub verb: Option<Verb>,
+}
+
+/// A verb of DataFrame with its arguments; columns of no names are all.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verb {
     /// Column and delay.
-    #[serde(rename = "withWatermark")]
-    pub with_watermark: Option<(String, String)>,
-    /// The columns; none is all.
-    #[serde(rename = "dropDuplicates")]
-    pub drop_duplicates: Option<Vec<String>>,
-    /// The columns; none is all.
-    #[serde(rename = "dropDuplicatesWithinWatermark")]
-    pub drop_duplicates_within_watermark: Option<Vec<String>>,
+    WithWatermark(String, String),
+    /// The columns.
+    DropDuplicates(Vec<String>),
+    /// The columns.
+    DropDuplicatesWithinWatermark(Vec<String>),
+    /// True.
+    Distinct(bool),
+    /// How many.
+    Repartition(usize),
+    /// How many.
+    Coalesce(usize),
+    /// How many rows.
+    Offset(usize),
+    /// Which part of the rows.
+    Sample(f64),
+    /// Expressions.
+    Sort(Vec<String>),
+    /// Expressions.
+    SortWithinPartitions(Vec<String>),
+    /// A view.
+    Except(String),
+    /// A view.
+    ExceptAll(String),
+    /// A view.
+    Intersect(String),
+    /// A view.
+    IntersectAll(String),
+    /// Expressions to group by, and an aggregate.
+    Rollup {
+        /// Expressions.
+        by: Vec<String>,
+        /// The aggregate.
+        agg: String,
+    },
+    /// Expressions to group by, and an aggregate.
+    Cube {
+        /// Expressions.
+        by: Vec<String>,
+        /// The aggregate.
+        agg: String,
+    },
+    /// Expressions to group by, the column whose values become columns, these values, and an aggregate.
+    Pivot {
+        /// Expressions.
+        by: Vec<String>,
+        /// The column.
+        column: String,
+        /// Its values.
+        values: Vec<String>,
+        /// The aggregate.
+        agg: String,
+    },
 }
 
 /// Batches, or a refusal.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct Expect {
     /// Name and Spark type of each column.
     #[serde(default)]

@@ -15,7 +15,7 @@ use wavetank::prelude::*;
 use wavetank::sinks::{ForeachBatch, ForeachBatchProvider};
 use wavetank::{Environment, Error};
 
-use super::case::{Case, Refusal, View};
+use super::case::{Case, Refusal, Verb, View};
 use super::compare::{differ, rows_of};
 
 /// How a case ended.
@@ -61,8 +61,36 @@ impl Layout {
     pub const SPREAD: Self = Self { state: 3, scan: 2 };
 }
 
-/// Runs the case.
+/// Runs the case and compares.
 pub fn run_case(case: &Case, layout: Layout) -> Outcome {
+    let ran = run(case, layout);
+    match (&ran.failure, &case.expect.error) {
+        (Some(error), _) if error.class() == Some(NOT_YET) => Outcome::NotYet(error.to_string()),
+        (Some(error), Some(refusal)) => refused(case, ran.promised, error, refusal),
+        (Some(error), None) => Outcome::Differs(format!("failed: {error}")),
+        (None, Some(refusal)) => Outcome::Differs(format!("should have been refused: {}", refusal.text)),
+        (None, None) => ran.compare(case),
+    }
+}
+
+/// A case that has run.
+pub struct Ran {
+    /// Why it did not run to its end.
+    pub failure: Option<Error>,
+    /// Whether a batch was promised.
+    pub promised: bool,
+    answers: Answers,
+}
+
+impl Ran {
+    /// Whether what it answered is what is expected.
+    pub fn compare(&self, case: &Case) -> Outcome {
+        compare(case, &self.answers)
+    }
+}
+
+/// Runs the case.
+pub fn run(case: &Case, layout: Layout) -> Ran {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let answers = Arc::new(Mutex::new(Answers::default()));
@@ -77,13 +105,10 @@ pub fn run_case(case: &Case, layout: Layout) -> Outcome {
             break;
         }
     }
-    match (failure, &case.expect.error) {
-        (Some(error), _) if error.class() == Some(NOT_YET) => Outcome::NotYet(error.to_string()),
-        (Some(error), Some(refusal)) => refused(case, folder.path(), &error, refusal),
-        (Some(error), None) => Outcome::Differs(format!("failed: {error}")),
-        (None, Some(refusal)) => Outcome::Differs(format!("should have been refused: {}", refusal.text)),
-        (None, None) => compare(case, &answers.lock().expect("no panic while answering")),
-    }
+    let offsets = std::fs::read_dir(folder.path().join("checkpoint/offsets"));
+    let promised = offsets.is_ok_and(|mut entries| entries.next().is_some());
+    let answers = std::mem::take(&mut *answers.lock().expect("no panic while answering"));
+    Ran { failure, promised, answers }
 }
 
 /// One file a source and input batch, each younger than the one before.
@@ -159,31 +184,52 @@ async fn make_view(session: &Session, view: &View) -> Result<(), Error> {
         (None, Some(from)) => session.table(from).await?,
         (None, None) => panic!("view {} has neither sql nor from", view.name),
     };
-    let names = |columns: &[String]| columns.iter().map(String::as_str).map(str::to_owned).collect::<Vec<_>>();
-    let frame = match view {
-        View { with_watermark: Some((column, delay)), .. } => frame.with_watermark(column, delay)?,
-        View { drop_duplicates: Some(columns), .. } => {
-            let columns = names(columns);
-            frame.drop_duplicates(&columns.iter().map(String::as_str).collect::<Vec<_>>())?
-        }
-        View { drop_duplicates_within_watermark: Some(columns), .. } => {
-            let columns = names(columns);
-            frame.drop_duplicates_within_watermark(&columns.iter().map(String::as_str).collect::<Vec<_>>())?
-        }
-        _ => frame,
+    let frame = match &view.verb {
+        None => frame,
+        Some(verb) => apply(session, frame, verb).await?,
     };
     frame.create_or_replace_temp_view(&view.name)
 }
 
-fn refused(case: &Case, folder: &Path, error: &Error, refusal: &Refusal) -> Outcome {
+async fn apply(session: &Session, frame: DataFrame, verb: &Verb) -> Result<DataFrame, Error> {
+    let exprs = |texts: &[String]| texts.iter().map(|text| frame.expr(text)).collect::<Result<Vec<_>, Error>>();
+    let sorts = |texts: &[String]| Ok::<_, Error>(exprs(texts)?.into_iter().map(|expr| expr.sort(true, true)));
+    Ok(match verb {
+        Verb::WithWatermark(column, delay) => frame.with_watermark(column, delay)?,
+        Verb::DropDuplicates(columns) => frame.drop_duplicates(&strs(columns))?,
+        Verb::DropDuplicatesWithinWatermark(columns) => frame.drop_duplicates_within_watermark(&strs(columns))?,
+        Verb::Distinct(true) => frame.distinct()?,
+        Verb::Distinct(false) => frame,
+        Verb::Repartition(partitions) => frame.repartition(*partitions)?,
+        Verb::Coalesce(partitions) => frame.coalesce(*partitions)?,
+        Verb::Offset(rows) => frame.offset(*rows)?,
+        Verb::Sample(fraction) => frame.sample(*fraction)?,
+        Verb::Sort(by) => frame.order_by(sorts(by)?)?,
+        Verb::SortWithinPartitions(by) => frame.sort_within_partitions(sorts(by)?)?,
+        Verb::Except(other) => frame.except(&session.table(other).await?)?,
+        Verb::ExceptAll(other) => frame.except_all(&session.table(other).await?)?,
+        Verb::Intersect(other) => frame.intersect(&session.table(other).await?)?,
+        Verb::IntersectAll(other) => frame.intersect_all(&session.table(other).await?)?,
+        Verb::Rollup { by, agg } => frame.rollup(exprs(by)?)?.agg([frame.expr(agg)?])?,
+        Verb::Cube { by, agg } => frame.cube(exprs(by)?)?.agg([frame.expr(agg)?])?,
+        Verb::Pivot { by, column, values, agg } => {
+            let values = values.iter().map(datafusion::logical_expr::lit);
+            frame.group_by(exprs(by)?).pivot(column, values).agg(frame.expr(agg)?)?
+        }
+    })
+}
+
+fn strs(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
+}
+
+fn refused(case: &Case, promised: bool, error: &Error, refusal: &Refusal) -> Outcome {
     let class = error.class().map(str::to_owned);
     if refusal.class.is_some() && class != refusal.class {
         return Outcome::Differs(format!("expected class {:?}, got {class:?}: {error}", refusal.class));
     }
     // Raised before anything was promised.
-    let offsets = folder.join("checkpoint/offsets");
-    if case.runs.is_empty() && offsets.exists() && std::fs::read_dir(&offsets).is_ok_and(|mut dir| dir.next().is_some())
-    {
+    if case.runs.is_empty() && promised {
         return Outcome::Differs(format!("refused only after a batch was promised: {error}"));
     }
     Outcome::Agrees

@@ -12,6 +12,7 @@
 //! datetime.rs        times: date_format(), to_timestamp(), ... (datetime_pattern.rs: Java's patterns)
 //! collections.rs     arrays and maps: element_at(), sequence(), ...
 //! json.rs            get_json_object(), from_json(), ...
+//! sample.rs          samples, monotonically_increasing_id(): refused by streams
 //! by_type.rs         concat(), reverse(): one function for arrays, another for texts
 //! cast.rs            CAST where Spark's is not Arrow's (cast_text.rs: values as text and back)
 //! call.rs            how a function of our own is written down once
@@ -37,6 +38,7 @@ pub mod generator;
 mod json;
 mod lateral;
 pub mod operators;
+pub mod sample;
 pub mod session_assign;
 pub mod session_merge;
 pub mod text;
@@ -69,6 +71,8 @@ pub fn session_config(target_partitions: usize) -> SessionConfig {
     // Spark: nulls first ascending, nulls last descending.
     options.sql_parser.default_null_ordering = "nulls_min".to_owned();
     options.sql_parser.collect_spans = false;
+    // A sort below an aggregation is refused on a stream: it must not have been forgotten before that is checked.
+    options.sql_parser.enable_subquery_sort_elimination = false;
     options.execution.time_zone = Some("UTC".to_owned());
     options.execution.planning_concurrency = 1;
     options.execution.collect_statistics = false;
@@ -96,6 +100,7 @@ pub fn register(mut builder: SessionStateBuilder) -> SessionStateBuilder {
         collections::functions(),
         json::functions(),
         by_type::functions(),
+        sample::functions(),
     ];
     let own = own.into_iter().flatten().chain([crate::sql::watermark_marker()]);
     builder.scalar_functions().get_or_insert_with(Vec::new).extend(own);

@@ -19,7 +19,7 @@ use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, TimestampMicrosecond
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::logical_expr::{Aggregate, EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{EquivalenceProperties, GroupsAccumulatorAdapter};
 use datafusion::physical_plan::aggregates::group_values::new_group_values;
@@ -55,7 +55,12 @@ pub struct Aggregation {
 impl Aggregation {
     /// What the state of this aggregation holds: the grouping columns, and the functions' partial states.
     pub fn state_schema(&self) -> Result<StateSchema> {
-        let keys: Vec<_> = self.keys.iter().map(|key| Arc::new(key.as_ref().clone().with_nullable(true))).collect();
+        let in_state = |key: &Arc<Field>| match key.name().as_str() {
+            // As Spark's state has it.
+            Aggregate::INTERNAL_GROUPING_ID => key.as_ref().clone().with_name("spark_grouping_id"),
+            _ => key.as_ref().clone(),
+        };
+        let keys: Vec<_> = self.keys.iter().map(|key| Arc::new(in_state(key).with_nullable(true))).collect();
         let mut values = vec![];
         for function in &self.functions {
             for field in function.state_fields()? {
@@ -63,11 +68,6 @@ impl Aggregation {
             }
         }
         Ok(StateSchema::new(Arc::new(Schema::new(keys)), Arc::new(Schema::new(values)))?)
-    }
-
-    /// Whether the partial aggregation below also counts rows, as its last column, so that late rows can be counted.
-    pub fn counts_rows(&self) -> bool {
-        self.event_time_key.is_some()
     }
 
     pub(super) fn accumulators(&self) -> Result<Vec<Accumulating>> {

@@ -84,7 +84,7 @@ impl StatefulPlanner {
         planning: &Planning<'_>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = Arc::new(UserDefinedLogicalNodeCore::schema(aggregate).as_arrow().clone());
-        let keys: Vec<Arc<Field>> = schema.fields().iter().take(aggregate.group_exprs.len()).cloned().collect();
+        let keys: Vec<Arc<Field>> = schema.fields().iter().take(aggregate.key_width()).cloned().collect();
         let Partial { functions, plan: partial } = partial_aggregate(aggregate, &keys, input, planning)?;
         let partitions = if keys.is_empty() { 1 } else { self.settings.state_partitions };
         let (mode, event_time_key) = (aggregate.mode, aggregate.event_time_key);

@@ -20,8 +20,10 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Join, LogicalPlan, Operator};
 use datafusion::optimizer::Optimizer;
+use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 
 use super::join_condition::{conjuncts, looks_only_at};
@@ -35,6 +37,12 @@ pub fn place_filters(plan: LogicalPlan, session: &SessionState) -> Result<Logica
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
     ]);
+    // A condition with a subquery becomes a join first: moved below an alias it would lose what it refers to outside.
+    let joins = Optimizer::with_rules(vec![
+        Arc::new(DecorrelatePredicateSubquery::new()),
+        Arc::new(ScalarSubqueryToJoin::new()),
+    ]);
+    let plan = joins.optimize(plan, session, |_, _| {})?;
     let plan = sink.optimize(plan, session, |_, _| {})?;
     let inferred =
         plan.transform_up(|node| if is_streaming(&node) { infer(node) } else { Ok(Transformed::no(node)) })?;
@@ -52,9 +60,18 @@ fn infer(node: LogicalPlan) -> PlanResult<Transformed<LogicalPlan>> {
     }
 }
 
+/// Whether a join was a condition with a subquery. Spark makes a join of it only after it has inferred filters.
+fn is_subquery(join: &Join) -> bool {
+    let mut relations = join.right.schema().iter().filter_map(|(relation, _)| relation);
+    relations.any(|relation| relation.table().starts_with("__correlated_sq_"))
+}
+
 /// What the sides of a join must satisfy so that its condition can be true. A side whose rows come out also without a
 /// match gets no filter.
 fn infer_for_sides(mut join: Join) -> PlanResult<Transformed<LogicalPlan>> {
+    if is_subquery(&join) {
+        return Ok(Transformed::no(LogicalPlan::Join(join)));
+    }
     let (to_left, to_right) = match join.join_type {
         JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi => (true, true),
         JoinType::Left | JoinType::LeftAnti => (false, true),

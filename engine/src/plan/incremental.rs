@@ -12,6 +12,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, FetchType, Limit, LogicalPlan, SkipType};
 
+use super::check::grouping_columns;
 use super::dedup::Deduplicate;
 use super::join::StreamJoin;
 use super::limit::StreamLimit;
@@ -38,22 +39,15 @@ fn remember(node: LogicalPlan, mode: OutputMode) -> PlanResult<Transformed<Logic
     match node {
         LogicalPlan::Aggregate(aggregate) => {
             let marks = event_time_columns(&aggregate.input);
-            let event_time_key =
-                aggregate.group_expr.iter().position(|expr| mark_of(expr, &aggregate.input, &marks).is_some());
-            if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
-                return Err(not_yet("GROUPING SETS, ROLLUP and CUBE on a stream"));
+            let keys = grouping_columns(&aggregate);
+            let event_time_key = keys.iter().position(|expr| mark_of(expr, &aggregate.input, &marks).is_some());
+            if session_key(&aggregate.schema.fields()[..keys.len()]).is_some() {
+                check_session(&aggregate, keys.len())?;
             }
-            if aggregate.group_expr.len() == 1 && session_key(&aggregate.schema.fields()[..1]).is_some() {
-                return Err(only_session());
+            if mode == OutputMode::Append && event_time_key.is_none() {
+                return Err(no_eviction());
             }
-            Ok(Transformed::yes(StatefulAggregate::plan(
-                Arc::clone(&aggregate.input),
-                aggregate.group_expr,
-                aggregate.aggr_expr,
-                event_time_key,
-                mode,
-                aggregate.schema,
-            )))
+            Ok(Transformed::yes(StatefulAggregate::plan(aggregate, event_time_key, mode)))
         }
         LogicalPlan::Join(join) if is_streaming(&join.left) && is_streaming(&join.right) => {
             Ok(Transformed::yes(StreamJoin::plan(join)?))
@@ -67,6 +61,18 @@ fn remember(node: LogicalPlan, mode: OutputMode) -> PlanResult<Transformed<Logic
         },
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// What `plan::check` refuses unless it is switched off, or the aggregation is the DISTINCT of an EXCEPT, which Spark does
+/// not look at: it fails in the first batch.
+fn no_eviction() -> datafusion::error::DataFusionError {
+    Error::analysis_class(
+        "STREAM_FAILED",
+        "Watermark needs to be defined for streaming aggregation query in append mode: without one no group is ever \
+         complete, so no row would ever come out. (EXCEPT counts as an aggregation by all columns.) Call withWatermark on a \
+         column that is grouped by, or use update mode.",
+    )
+    .into()
 }
 
 /// SQL's DISTINCT is an aggregation without aggregate functions (`spec/04` section 1).
@@ -90,14 +96,21 @@ fn remember_limit(limit: Limit, mode: OutputMode) -> PlanResult<Transformed<Logi
     }
 }
 
-/// Spark finds this out when it plans the first batch, and fails the query; here it fails before anything is written.
-fn only_session() -> datafusion::error::DataFusionError {
-    Error::analysis_class(
+/// Spark finds out when it plans the first batch that a session is all there is to group by, and fails the query; here it
+/// fails before anything is written.
+fn check_session(aggregate: &Aggregate, keys: usize) -> PlanResult<()> {
+    if matches!(aggregate.group_expr.as_slice(), [Expr::GroupingSet(_)]) {
+        return Err(not_yet("A session window in GROUPING SETS, ROLLUP or CUBE on a stream"));
+    }
+    if keys > 1 {
+        return Ok(());
+    }
+    let only_session = Error::analysis_class(
         "STREAM_FAILED",
         "Global aggregation with session window in streaming query is not supported. Group by at least one more \
          column.",
-    )
-    .into()
+    );
+    Err(only_session.into())
 }
 
 fn not_yet(what: &str) -> datafusion::error::DataFusionError {

@@ -1,8 +1,8 @@
 //! A query's logical plan becomes a physical plan that can run again for every batch.
 //!
 //! ```text
-//! LogicalPlan -> check (refuse) -> filters (in their places) -> incremental (stateful nodes) -> DataFusion's optimizer
-//!             -> panes -> physical -> ExecutionPlan
+//! LogicalPlan -> check (refuse) -> set_operations -> filters (in their places) -> incremental (stateful nodes)
+//!             -> DataFusion's optimizer -> panes -> physical -> ExecutionPlan
 //! ```
 //! Absent from here: anything that happens per batch (`microbatch/`), and the operators themselves (`operators/`).
 
@@ -22,4 +22,5 @@ mod panes;
 mod partial;
 pub mod physical;
 pub mod relation;
+pub mod set_operations;
 pub mod watermark;

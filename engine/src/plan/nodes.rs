@@ -14,8 +14,11 @@ use std::sync::Arc;
 
 use datafusion::common::{Column, DFSchemaRef, internal_err};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{
+    Aggregate, Expr, Extension, GroupingSet, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
+};
 
+use super::check::grouping_columns;
 use super::dedup::Deduplicate;
 use super::join::StreamJoin;
 use super::limit::StreamLimit;
@@ -139,7 +142,8 @@ pub enum WindowKey {
 
 /// A grouped (or global) aggregation whose groups live on from batch to batch.
 ///
-/// Shape: the columns of `group_exprs`, then those of `aggr_exprs`, as DataFusion's own `Aggregate`.
+/// Shape: the columns of `group_exprs` (with `sets`, then `__grouping_id`), then those of `aggr_exprs`, as DataFusion's
+/// own `Aggregate`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatefulAggregate {
     /// The rows to aggregate.
@@ -155,24 +159,27 @@ pub struct StatefulAggregate {
     pub mode: OutputMode,
     /// The grouping expression that is not simply a value to group by, if there is one.
     pub window: Option<WindowKey>,
+    /// With GROUPING SETS, ROLLUP or CUBE: for each set, which of the grouping expressions it leaves out (they are null
+    /// there). A column `__grouping_id` then follows the grouping columns, and is one of them.
+    pub sets: Option<Vec<Vec<bool>>>,
     /// The operator's number, bottom-up in the plan; set when the query is planned.
     id: Option<usize>,
     schema: DFSchemaRef,
 }
 
 impl StatefulAggregate {
-    /// The stateful form of an `Aggregate` node with this schema.
-    pub fn plan(
-        input: Arc<LogicalPlan>,
-        group_exprs: Vec<Expr>,
-        aggr_exprs: Vec<Expr>,
-        event_time_key: Option<usize>,
-        mode: OutputMode,
-        schema: DFSchemaRef,
-    ) -> LogicalPlan {
+    /// The stateful form of an `Aggregate` node.
+    pub fn plan(aggregate: Aggregate, event_time_key: Option<usize>, mode: OutputMode) -> LogicalPlan {
+        let (group_exprs, sets) = grouping_sets(&aggregate);
+        let Aggregate { input, aggr_expr: aggr_exprs, schema, .. } = aggregate;
         let window = session_key(&schema.fields()[..group_exprs.len()]).map(|key| WindowKey::Session { key });
-        let node = Self { input, group_exprs, aggr_exprs, event_time_key, mode, window, id: None, schema };
+        let node = Self { input, group_exprs, aggr_exprs, event_time_key, mode, window, sets, id: None, schema };
         LogicalPlan::Extension(Extension { node: Arc::new(node) })
+    }
+
+    /// How many columns a group's key has: the first of the schema.
+    pub fn key_width(&self) -> usize {
+        self.group_exprs.len() + usize::from(self.sets.is_some())
     }
 
     /// The same aggregation with the start of a pane in place of grouping expression `key`, which is a window.
@@ -181,6 +188,25 @@ impl StatefulAggregate {
         let node = Self { input: Arc::new(input), window, ..self.clone() };
         LogicalPlan::Extension(Extension { node: Arc::new(node) })
     }
+}
+
+/// What an aggregation groups by, and which of it each grouping set leaves out.
+fn grouping_sets(aggregate: &Aggregate) -> (Vec<Expr>, Option<Vec<Vec<bool>>>) {
+    let columns: Vec<Expr> = grouping_columns(aggregate).into_iter().cloned().collect();
+    let width = columns.len();
+    let sets = match aggregate.group_expr.as_slice() {
+        [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] => {
+            sets.iter().map(|set| columns.iter().map(|column| !set.contains(column)).collect()).collect()
+        }
+        [Expr::GroupingSet(GroupingSet::Rollup(_))] => {
+            (0..=width).map(|kept| (0..width).map(|column| column >= kept).collect()).collect()
+        }
+        [Expr::GroupingSet(GroupingSet::Cube(_))] => {
+            (0..1_usize << width).map(|set| (0..width).map(|column| set >> column & 1 == 1).collect()).collect()
+        }
+        _ => return (columns, None),
+    };
+    (columns, Some(sets))
 }
 
 impl StatefulNode for StatefulAggregate {
@@ -202,6 +228,7 @@ impl Hash for StatefulAggregate {
         self.event_time_key.hash(state);
         self.mode.hash(state);
         self.window.hash(state);
+        self.sets.hash(state);
     }
 }
 
@@ -231,6 +258,8 @@ impl UserDefinedLogicalNodeCore for StatefulAggregate {
     fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
         let is_key =
             |column: &Column| self.group_exprs.iter().any(|expr| matches!(expr, Expr::Column(key) if key == column));
+        // With grouping sets a key is null where its set leaves the column out, whatever the rows say.
+        let is_key = |column: &Column| self.sets.is_none() && is_key(column);
         self.schema.columns().into_iter().filter(|column| !is_key(column)).map(|column| column.name).collect()
     }
 
@@ -243,6 +272,9 @@ impl UserDefinedLogicalNodeCore for StatefulAggregate {
             list(&self.group_exprs),
             list(&self.aggr_exprs)
         )?;
+        if let Some(sets) = &self.sets {
+            write!(f, " sets={}", sets.len())?;
+        }
         match self.window {
             Some(WindowKey::Session { key }) => write!(f, " sessions={}", self.group_exprs[key]),
             Some(WindowKey::Panes { key, .. }) => write!(f, " panes={}", self.group_exprs[key]),

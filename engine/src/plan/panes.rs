@@ -8,7 +8,7 @@
 //! Below the aggregation the column then holds the start of a row's pane; the operator makes windows of it after the
 //! partial aggregation (`operators::pane_windows`). Done last, on the optimized plan, so that marks and filters have
 //! found their places by the real window. Left alone: a window column that anything else looks at (another key, an
-//! aggregate, a filter), and, where windows overlap, aggregates whose result depends on the order of rows.
+//! aggregate, a filter), and, where windows overlap, aggregates whose result depends on the order of rows; and grouping sets, which need not have the window.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ pub fn aggregate_by_panes(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn by_panes(aggregate: &StatefulAggregate) -> Result<Option<LogicalPlan>> {
-    if aggregate.window.is_some() {
+    if aggregate.window.is_some() || aggregate.sets.is_some() {
         return Ok(None);
     }
     for (key, expr) in aggregate.group_exprs.iter().enumerate() {

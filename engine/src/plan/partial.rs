@@ -9,10 +9,12 @@ use std::sync::Arc;
 use arrow::datatypes::Field;
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr, LoweredAggregateBuilder};
-use datafusion::physical_expr::expressions::Literal;
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_expr::expressions::{BinaryExpr, Column, Literal};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
 use super::extension::Planning;
 use super::nodes::{StatefulAggregate, WindowKey};
@@ -22,13 +24,14 @@ use crate::operators::pane_windows::PaneWindowsExec;
 pub(super) struct Partial {
     /// The functions whose partial states the plan gives.
     pub(super) functions: Vec<Arc<AggregateFunctionExpr>>,
-    /// Columns: the keys, the functions' states, and with an event-time key the number of rows of each group.
+    /// Columns: the keys, the functions' states, and with an event-time key or grouping sets the number of rows of each
+    /// group.
     pub(super) plan: Arc<dyn ExecutionPlan>,
 }
 
 /// The batch's rows reduced to one row of partial states per group and input partition (per window and pane, where
-/// there are panes). With an event-time key a last column counts the rows of each group, so that late rows can be
-/// counted.
+/// there are panes). With an event-time key or grouping sets a last column counts the rows of each group, so that
+/// late rows can be counted and groups of none left out.
 pub(super) fn partial_aggregate(
     aggregate: &StatefulAggregate,
     keys: &[Arc<Field>],
@@ -51,7 +54,7 @@ pub(super) fn partial_aggregate(
         filters.push(lowered.filter);
     }
     let stateful = functions.clone();
-    if aggregate.event_time_key.is_some() {
+    if aggregate.event_time_key.is_some() || aggregate.sets.is_some() {
         let one = Arc::new(Literal::new(ScalarValue::Int64(Some(1))));
         let count = datafusion::functions_aggregate::count::count_udaf();
         let rows = AggregateExprBuilder::new(count, vec![one])
@@ -62,19 +65,33 @@ pub(super) fn partial_aggregate(
         functions.push(Arc::new(rows));
         filters.push(None);
     }
-    let partial: Arc<dyn ExecutionPlan> = Arc::new(AggregateExec::try_new(
-        AggregateMode::Partial,
-        PhysicalGroupBy::new_single(groups),
-        functions,
-        filters,
-        input,
-        physical_schema,
-    )?);
+    let groups = match &aggregate.sets {
+        None => PhysicalGroupBy::new_single(groups),
+        Some(sets) => {
+            let null = |(_, name): &(_, String), key: &Arc<Field>| {
+                let null: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::try_from(key.data_type())?));
+                Ok((null, name.clone()))
+            };
+            let nulls = groups.iter().zip(keys).map(|(group, key)| null(group, key)).collect::<Result<Vec<_>>>()?;
+            PhysicalGroupBy::new(groups, nulls, sets.clone(), true)
+        }
+    };
+    let partial: Arc<dyn ExecutionPlan> =
+        Arc::new(AggregateExec::try_new(AggregateMode::Partial, groups, functions, filters, input, physical_schema)?);
     let plan: Arc<dyn ExecutionPlan> = match aggregate.window {
         Some(WindowKey::Panes { key, windows }) => {
             Arc::new(PaneWindowsExec::new(partial, key, windows, Arc::clone(&keys[key])))
         }
+        None if aggregate.sets.is_some() => without_empty_groups(partial)?,
         _ => partial,
     };
     Ok(Partial { functions: stateful, plan })
+}
+
+/// DataFusion makes a group of no rows for the grouping set of all rows; Spark does not.
+fn without_empty_groups(partial: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let rows = partial.schema().fields().len() - 1;
+    let rows: Arc<dyn PhysicalExpr> = Arc::new(Column::new("__rows", rows));
+    let none: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Int64(Some(0))));
+    Ok(Arc::new(FilterExec::try_new(Arc::new(BinaryExpr::new(rows, Operator::Gt, none)), partial)?))
 }

@@ -29,9 +29,11 @@ use super::incremental::incremental;
 use super::nodes::{Watermark, as_node, as_stateful};
 use super::panes::aggregate_by_panes;
 use super::relation::{StreamingRelation, as_streaming_relation, is_streaming};
+use super::set_operations::plan_set_operations;
 use super::watermark::Propagation;
 use crate::environment::Clock;
 use crate::error::{Error, Result};
+use crate::functions::sample::begin_row_ids;
 use crate::functions::session_assign::{AssignSessionsPlanner, assign_sessions};
 use crate::functions::window_expand::TimeWindowExpandPlanner;
 use crate::operators::batch::BatchContext;
@@ -83,7 +85,7 @@ pub(super) struct PlanSettings {
 pub fn analyse(plan: LogicalPlan, session: &SessionState) -> Result<LogicalPlan> {
     let plan = finish_plan(plan)?;
     let analysed = session.analyzer().execute_and_check(plan, &session.config_options().clone(), |_, _| {})?;
-    Ok(assign_sessions(analysed, is_streaming)?)
+    Ok(begin_row_ids(assign_sessions(analysed, is_streaming)?)?)
 }
 
 /// Plans queries over static tables, for `collect()`.
@@ -130,6 +132,7 @@ pub fn plan_logical(
     let scan_partitions = if draws_randomly(&analysed)? { 1 } else { scan_partitions };
     let has_watermark = analysed.exists(|node| Ok(is_watermark(node)))?;
     let bound = bind_batch_functions(analysed, &context)?;
+    let bound = plan_set_operations(bound)?;
     let incremental = incremental(place_filters(bound, session)?, mode)?;
     let (bound, bindings) = bind_leaves(incremental, &context, scan_partitions)?;
     let optimized = streaming_optimizer(session).optimize(bound, session, |_, _| {})?;

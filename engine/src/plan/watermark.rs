@@ -10,6 +10,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::{Column, ExprSchema};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
+use super::check::grouping_columns;
 use super::nodes::{StatefulAggregate, Watermark, as_node};
 use crate::error::{Error, Result};
 use crate::functions::window::{SLICE_START_CALL, time_window_source};
@@ -55,7 +56,7 @@ pub fn event_time_columns(plan: &LogicalPlan) -> Marks {
     match plan {
         LogicalPlan::Projection(projection) => of_exprs(&projection.expr, &projection.input),
         LogicalPlan::Aggregate(aggregate) => {
-            let mut marks = of_exprs(&aggregate.group_expr, &aggregate.input);
+            let mut marks = of_exprs(grouping_columns(aggregate), &aggregate.input);
             marks.resize(plan.schema().fields().len(), None);
             marks
         }
@@ -111,9 +112,9 @@ pub fn event_time_column(input: &LogicalPlan) -> Result<Option<(usize, i64)>> {
     ))
 }
 
-fn of_exprs(exprs: &[Expr], input: &Arc<LogicalPlan>) -> Marks {
+fn of_exprs<'a>(exprs: impl IntoIterator<Item = &'a Expr>, input: &Arc<LogicalPlan>) -> Marks {
     let marks = event_time_columns(input);
-    exprs.iter().map(|expr| mark_of(expr, input, &marks)).collect()
+    exprs.into_iter().map(|expr| mark_of(expr, input, &marks)).collect()
 }
 
 /// The mark of an expression: a bare column keeps it, also under an alias; time windows of a marked column have it;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::functions::CAST_CALL;
 
 /// Names that exist through this file alone, and whether they aggregate.
-pub(crate) const OWN_CALLS: [(&str, bool); 72] = [
+pub(crate) const OWN_CALLS: [(&str, bool); 74] = [
     ("first", true),
     ("any_value", true),
     ("last", true),
@@ -87,6 +87,8 @@ pub(crate) const OWN_CALLS: [(&str, bool); 72] = [
     ("filter", false),
     ("overlay", false),
     ("position", false),
+    ("rand", false),
+    ("grouping_id", true),
 ];
 
 /// Spark's name and DataFusion's, where nothing else differs.
@@ -194,6 +196,26 @@ pub(crate) fn rewrite_call(name: &str, function: &mut Function) -> Result<Option
             };
             function.filter = Some(Box::new(filter));
             None
+        }
+        ("nth_value", [value, position]) => {
+            let position = call(CAST_CALL, vec![position.clone(), text("bigint")]);
+            set_arguments(function, vec![value.clone(), position]);
+            None
+        }
+        ("grouping", [_]) => Some(cast(Expr::Function(function.clone()), DataType::TinyInt(None))),
+        ("grouping_id", _) => {
+            function.name = object_name("grouping");
+            Some(cast(Expr::Function(function.clone()), DataType::BigInt(None)))
+        }
+        ("rand" | "random", []) => Some(call("random", Vec::new())),
+        ("rand" | "random", _) => {
+            return Err(Error::analysis_class(
+                "UNSUPPORTED_FEATURE",
+                format!(
+                    "{name}(seed) is not supported: its values would not be Spark's. Call {name}(): a batch that is run again \
+                     draws the same values."
+                ),
+            ));
         }
         ("now" | "current_timestamp" | "localtimestamp", []) => {
             let now = call("now", Vec::new());

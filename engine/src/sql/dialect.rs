@@ -91,6 +91,10 @@ impl Dialect for SparkDialect {
         true
     }
 
+    fn supports_table_sample_before_alias(&self) -> bool {
+        true
+    }
+
     fn supports_order_by_all(&self) -> bool {
         true
     }

@@ -9,7 +9,7 @@
 //!   clauses.rs      tokens -> tokens: STREAM, WATERMARK, intervals (interval_literal.rs), literals with suffixes
 //!   parse.rs        tokens -> sqlparser's tree, of bounded depth (chains.rs)
 //!   resolve.rs      tree -> tree: names as registered (scope.rs, catalog.rs), Spark's column names (names.rs);
-//!     relations.rs    FROM
+//!     relations.rs    FROM (table_clauses.rs: PIVOT, TABLESAMPLE)
 //!     expressions.rs  Spark's literals, functions under DataFusion's names (calls.rs)
 //!   (DataFusion)    tree -> plan
 //!   watermark.rs    plan -> plan: the marker of a WATERMARK clause becomes a node
@@ -34,6 +34,7 @@ mod relations;
 mod resolve;
 mod scope;
 pub mod script;
+mod table_clauses;
 pub mod types;
 mod watermark;
 

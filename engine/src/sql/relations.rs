@@ -88,7 +88,13 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    fn relation(&mut self, factor: &mut TableFactor, scope: &mut Scope, outer: Option<&Names>) -> Result<()> {
+    pub(crate) fn relation(
+        &mut self,
+        factor: &mut TableFactor,
+        scope: &mut Scope,
+        outer: Option<&Names>,
+    ) -> Result<()> {
+        self.rewrite_table_clauses(factor, outer)?;
         match factor {
             TableFactor::Table { name, alias, args: None, .. } => {
                 let (columns, default_alias) = self.table(name)?;

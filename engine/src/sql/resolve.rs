@@ -51,6 +51,7 @@ impl<'a> Resolver<'a> {
                 self.ctes.push((cte.alias.name.value.clone(), columns));
             }
         }
+        super::table_clauses::sort_by_as_order_by(query);
         let columns = match query.body.as_mut() {
             SetExpr::Select(select) => self.select(select, query.order_by.as_mut(), outer)?,
             body => {
@@ -112,6 +113,7 @@ impl<'a> Resolver<'a> {
             };
             last.joins.push(lateral_join(view)?);
         }
+        super::table_clauses::name_grouping_columns(select);
         self.watermark_of_expression(select, outer)?;
         for from in &mut select.from {
             self.table_with_joins(from, &mut scope, outer)?;

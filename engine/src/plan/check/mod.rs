@@ -2,20 +2,31 @@
 //!
 //! The order of the checks is Spark's (`spec/05` section 1): output mode against the first streaming aggregation in
 //! pre-order, then node by node from the bottom, then chains of operators that could lose late rows.
+//!
+//! ```text
+//! mod.rs      output modes, nodes, chains      joins.rs  which joins, in which mode, with which watermarks
+//! sets.rs     EXCEPT and INTERSECT, which DataFusion plans as joins
+//! ```
+//! Every row of the matrix in `spec/05` section 2 is a test (`tests/matrix`). Absent: sinks (each says which modes it
+//! takes) and what only shows in a checkpoint (`start`).
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, Join, JoinType, Limit, LogicalPlan, SkipType};
+use datafusion::logical_expr::{Aggregate, Expr, Limit, LogicalPlan, SkipType};
 
+use self::joins::check_join;
+use self::sets::{SetOperation, set_operation, without_distinct};
 use super::dedup::{Deduplicate, Memory};
-use super::join_bounds::{Side, event_time_key, range};
-use super::join_condition::{JoinCondition, conjuncts};
 use super::nodes::as_node;
 use super::relation::{has_streaming_subquery, is_streaming};
 use super::watermark::{event_time_columns, mark_of};
 use crate::conf::Conf;
 use crate::error::{Error, Result};
+use crate::functions::sample::{MONOTONICALLY_INCREASING_ID, SAMPLE_CALL};
 use crate::functions::window::SESSION_WINDOW_KEY;
 use crate::sink::OutputMode;
+
+mod joins;
+pub(super) mod sets;
 
 /// Which checks are on.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +65,7 @@ pub fn check_streaming(plan: &LogicalPlan, mode: OutputMode, settings: &CheckSet
 
 /// Rule 3 of `spec/05` section 1.
 fn check_output_mode(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
-    let first = first_in_pre_order(plan, is_streaming_aggregation);
+    let first = first_aggregation(plan);
     let refused = |what: &str, instead: &str| {
         Err(Error::analysis_class(
             "STREAMING_OUTPUT_MODE.UNSUPPORTED_OPERATION",
@@ -78,11 +89,18 @@ fn check_output_mode(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
     }
 }
 
-fn first_in_pre_order(plan: &LogicalPlan, wanted: fn(&LogicalPlan) -> bool) -> Option<&LogicalPlan> {
-    if wanted(plan) {
+/// The first streaming aggregation in pre-order. The DISTINCT that is a part of EXCEPT or INTERSECT is not looked at:
+/// Spark puts it there only after its checks.
+fn first_aggregation(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+    if is_streaming_aggregation(plan) {
         return Some(plan);
     }
-    plan.inputs().into_iter().find_map(|input| first_in_pre_order(input, wanted))
+    if let LogicalPlan::Join(join) = plan
+        && set_operation(join).is_some()
+    {
+        return first_aggregation(without_distinct(&join.left)).or_else(|| first_aggregation(&join.right));
+    }
+    plan.inputs().into_iter().find_map(first_aggregation)
 }
 
 /// An aggregate over a stream; SQL's DISTINCT is one.
@@ -94,7 +112,7 @@ fn has_event_time_key(aggregation: &LogicalPlan) -> bool {
     match aggregation {
         LogicalPlan::Aggregate(aggregate) => {
             let marks = event_time_columns(&aggregate.input);
-            aggregate.group_expr.iter().any(|expr| mark_of(expr, &aggregate.input, &marks).is_some())
+            grouping_columns(aggregate).iter().any(|expr| mark_of(expr, &aggregate.input, &marks).is_some())
         }
         distinct => event_time_columns(distinct).iter().any(Option::is_some),
     }
@@ -103,7 +121,15 @@ fn has_event_time_key(aggregation: &LogicalPlan) -> bool {
 fn groups_by_session(aggregation: &LogicalPlan) -> bool {
     let LogicalPlan::Aggregate(aggregate) = aggregation else { return false };
     let fields = aggregate.schema.fields();
-    fields.iter().take(aggregate.group_expr.len()).any(|field| field.metadata().contains_key(SESSION_WINDOW_KEY))
+    fields.iter().take(grouping_columns(aggregate).len()).any(|field| field.metadata().contains_key(SESSION_WINDOW_KEY))
+}
+
+/// What an aggregation groups by: the columns of all its grouping sets, each once.
+pub(super) fn grouping_columns(aggregate: &Aggregate) -> Vec<&Expr> {
+    match aggregate.group_expr.as_slice() {
+        [Expr::GroupingSet(sets)] => sets.distinct_expr(),
+        exprs => exprs.iter().collect(),
+    }
 }
 
 fn check_nodes(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
@@ -113,12 +139,16 @@ fn check_nodes(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
     if !is_streaming(plan) {
         return Ok(());
     }
+    check_expressions(plan)?;
     match plan {
         LogicalPlan::Aggregate(aggregate) => check_distinct_aggregates(&aggregate.aggr_expr),
-        LogicalPlan::Join(join) => check_join(join, mode),
+        LogicalPlan::Join(join) => match set_operation(join) {
+            Some(operation) => check_set_operation(operation, is_streaming(&join.right)),
+            None => check_join(join, mode),
+        },
         LogicalPlan::Limit(limit) => check_limit(limit, mode),
         LogicalPlan::Sort(sort) => {
-            if mode == OutputMode::Complete && first_in_pre_order(&sort.input, is_streaming_aggregation).is_some() {
+            if mode == OutputMode::Complete && first_aggregation(&sort.input).is_some() {
                 return Ok(());
             }
             Err(Error::analysis(
@@ -148,6 +178,49 @@ fn check_nodes(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
     }
 }
 
+/// Functions whose answer would be another one in each batch.
+fn check_expressions(plan: &LogicalPlan) -> Result<()> {
+    let (mut samples, mut numbers) = (false, false);
+    plan.apply_expressions(|expr| {
+        expr.apply(|expr| {
+            if let Expr::ScalarFunction(call) = expr {
+                samples |= call.name() == SAMPLE_CALL;
+                numbers |= call.name() == MONOTONICALLY_INCREASING_ID;
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    if samples {
+        return Err(Error::analysis(
+            "Sampling is not supported on streaming DataFrames/Datasets. Keep part of the rows with a condition, such as \
+             WHERE rand() < 0.1.",
+        ));
+    }
+    if numbers {
+        return Err(Error::analysis(
+            "Expression(s): monotonically_increasing_id() is not supported with streaming DataFrames/Datasets: it would \
+             count from 0 again in every batch. Use uuid(), or number the rows when reading the result.",
+        ));
+    }
+    Ok(())
+}
+
+/// The left side may be a stream where the right one is not.
+fn check_set_operation(operation: SetOperation, right_is_streaming: bool) -> Result<()> {
+    match operation {
+        SetOperation::Except if !right_is_streaming => Ok(()),
+        SetOperation::Except => Err(Error::analysis(
+            "Except on a streaming DataFrame/Dataset on the right is not supported: a row that was put out could be \
+             taken back by a later one. Use a static table on the right, or a left outer join of the two streams with \
+             watermarks and keep the rows without a match.",
+        )),
+        SetOperation::Intersect => Err(Error::analysis(
+            "Intersect of streaming DataFrames/Datasets is not supported. Use LEFT SEMI JOIN, with a static table or \
+             with a stream and watermarks on both.",
+        )),
+    }
+}
+
 fn as_deduplicate(plan: &LogicalPlan) -> Option<&Deduplicate> {
     let LogicalPlan::Extension(extension) = plan else { return None };
     as_node(extension.node.as_ref())
@@ -159,7 +232,7 @@ fn check_deduplicate(deduplicate: &Deduplicate) -> Result<()> {
     }
     Err(Error::analysis(
         "dropDuplicatesWithinWatermark is not supported on streaming DataFrames/DataSets without watermark. Call \
-         withWatermark first.",
+         withWatermark(column, delay) before it, or use dropDuplicates, which remembers for ever.",
     ))
 }
 
@@ -178,7 +251,8 @@ fn check_distinct_aggregates(exprs: &[Expr]) -> Result<()> {
         if is_distinct {
             return Err(Error::analysis(
                 "Distinct aggregations are not supported on streaming DataFrames/Datasets. Consider using \
-                 approx_count_distinct() instead.",
+                 approx_count_distinct() instead. Where the count must be exact, drop duplicates first (dropDuplicates \
+                 with a watermark) and count the rows.",
             ));
         }
     }
@@ -200,114 +274,12 @@ fn check_limit(limit: &Limit, mode: OutputMode) -> Result<()> {
     Ok(())
 }
 
-fn check_join(join: &Join, mode: OutputMode) -> Result<()> {
-    let refuse = |what: String| Err(Error::analysis(what));
-    match (is_streaming(&join.left), is_streaming(&join.right)) {
-        (true, true) => check_stream_stream_join(join, mode),
-        (true, false) => match join.join_type {
-            JoinType::Inner | JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => Ok(()),
-            other => refuse(format!(
-                "{} with streaming DataFrames/Datasets on the left and a static DataFrame/Dataset on the right is not \
-                 supported. Use an inner or left outer join.",
-                join_name(other)
-            )),
-        },
-        (false, _) => match join.join_type {
-            JoinType::Inner | JoinType::Right => Ok(()),
-            other => refuse(format!(
-                "{} with a streaming DataFrame/Dataset on the right and a static DataFrame/Dataset on the left is not \
-                 supported. Put the stream on the left, or use an inner or right outer join.",
-                join_name(other)
-            )),
-        },
-    }
-}
-
-fn check_stream_stream_join(join: &Join, mode: OutputMode) -> Result<()> {
-    let outer = matches!(join.join_type, JoinType::Left | JoinType::Right | JoinType::Full);
-    if matches!(join.join_type, JoinType::LeftAnti | JoinType::RightAnti) {
-        return Err(Error::analysis(
-            "LeftAnti joins with a streaming DataFrame/Dataset on the right are not supported. Use a left outer join \
-             and keep the rows without a match.",
-        ));
-    }
-    let allowed = match mode {
-        OutputMode::Append => true,
-        OutputMode::Update => !outer,
-        OutputMode::Complete => false,
-    };
-    if !allowed {
-        let only = if outer { "only in Append output mode" } else { "only in Append and Update output modes" };
-        return Err(Error::analysis(format!(
-            "{} between two streaming DataFrames/Datasets is not supported in {mode} output mode, {only}.",
-            join_name(join.join_type)
-        )));
-    }
-    check_watermarks_of_join(join)
-}
-
-/// A row of an outer side comes out without a match, and one of a semi join is forgotten, only if the watermark can tell
-/// that no match will come.
-fn check_watermarks_of_join(join: &Join) -> Result<()> {
-    let (left_marks, right_marks) = (event_time_columns(&join.left), event_time_columns(&join.right));
-    let left = Side { schema: join.left.schema(), marks: &left_marks };
-    let right = Side { schema: join.right.schema(), marks: &right_marks };
-    let condition = JoinCondition::of(join);
-    // A range counts also where the bounded side has no event time: Spark accepts that (and never emits its rows).
-    let bounded = |this: Side, other: Side| {
-        join.filter.iter().flat_map(conjuncts).any(|conjunct| range(&conjunct, this, other).is_some())
-    };
-    let can_tell = match join.join_type {
-        JoinType::Left | JoinType::LeftSemi => bounded(left, right),
-        JoinType::Right => bounded(right, left),
-        JoinType::Full => bounded(left, right) || bounded(right, left),
-        _ => true,
-    };
-    if can_tell || event_time_key(&condition.keys, left, right).is_some() {
-        return Ok(());
-    }
-    let kind = match join.join_type {
-        JoinType::LeftSemi => "LeftSemi",
-        JoinType::Right => "RightOuter",
-        JoinType::Full => "FullOuter",
-        _ => "LeftOuter",
-    };
-    Err(Error::analysis(format!(
-        "Stream-stream {kind} join between two streaming DataFrame/Datasets is not supported without a watermark in the \
-         join keys, or a watermark on the nullable side and an appropriate range condition. Call withWatermark on both \
-         inputs and add a condition such as right.time BETWEEN left.time AND left.time + INTERVAL 1 HOUR."
-    )))
-}
-
-fn join_name(join_type: JoinType) -> &'static str {
-    match join_type {
-        JoinType::Inner => "Inner join",
-        JoinType::Left => "LeftOuter join",
-        JoinType::Right => "RightOuter join",
-        JoinType::Full => "FullOuter joins",
-        JoinType::LeftSemi | JoinType::RightSemi => "LeftSemi join",
-        JoinType::LeftAnti | JoinType::RightAnti => "LeftAnti join",
-        JoinType::LeftMark | JoinType::RightMark => "Existence join",
-    }
-}
-
 /// Rule 5 of `spec/05` section 1: what an aggregation emits early may be late for the next stateful operator.
 fn check_chains(plan: &LogicalPlan, mode: OutputMode, settings: &CheckSettings) -> Result<()> {
     if mode == OutputMode::Append || !settings.correctness {
         return Ok(());
     }
-    let mut refused = false;
-    plan.apply(|node| {
-        let stateful = match node {
-            LogicalPlan::Join(join) => is_streaming(&join.left) && is_streaming(&join.right),
-            LogicalPlan::Extension(_) => as_deduplicate(node).is_some_and(forgets_by_watermark),
-            other => is_streaming_aggregation(other),
-        };
-        refused |= stateful
-            && node.inputs().into_iter().any(|input| first_in_pre_order(input, is_streaming_aggregation).is_some());
-        Ok(if refused { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    if !refused {
+    if !may_lose_rows(plan) {
         return Ok(());
     }
     Err(Error::analysis(
@@ -317,4 +289,17 @@ fn check_chains(plan: &LogicalPlan, mode: OutputMode, settings: &CheckSettings) 
          understand the risk and still need to run the query, you can disable this check by setting the config \
          `spark.sql.streaming.statefulOperator.checkCorrectness.enabled` to false.",
     ))
+}
+
+fn may_lose_rows(plan: &LogicalPlan) -> bool {
+    let stateful = match plan {
+        LogicalPlan::Join(join) if set_operation(join).is_some() => {
+            return may_lose_rows(without_distinct(&join.left)) || may_lose_rows(&join.right);
+        }
+        LogicalPlan::Join(join) => is_streaming(&join.left) && is_streaming(&join.right),
+        LogicalPlan::Extension(_) => as_deduplicate(plan).is_some_and(forgets_by_watermark),
+        other => is_streaming_aggregation(other),
+    };
+    let inputs = plan.inputs();
+    (stateful && inputs.iter().any(|input| first_aggregation(input).is_some())) || inputs.into_iter().any(may_lose_rows)
 }
