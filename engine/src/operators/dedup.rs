@@ -17,23 +17,17 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::TimestampMicrosecondType;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
-    ReplaceChildrenOptions,
-};
-use futures::TryStreamExt;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::execution_plan::EmissionType;
+use futures::{StreamExt, TryStreamExt};
 
-use super::batch::{BatchContext, OperatorWatermarks};
-use super::exchange::required_distribution;
+use super::batch::OperatorWatermarks;
 use super::stateful::{OperatorNumbers, StatefulOperator};
+use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork};
 use super::watermark::{event_time_micros, on_time};
-use crate::state::{DEFAULT_STORE, SharedStore, StateStore, Until, normalise_keys};
+use crate::state::{SharedStore, StateStore, Until, normalise_keys};
 
 /// What is deduplicated, and how.
 #[derive(Debug)]
@@ -77,99 +71,29 @@ impl Deduplication {
     }
 }
 
-/// Passes on the first row of each key. Partition k of the output is state partition k; partition k of the input must
-/// hold the rows of its keys.
-#[derive(Debug)]
-pub struct StateDeduplicateExec {
-    input: Arc<dyn ExecutionPlan>,
-    deduplication: Arc<Deduplication>,
-    operator: Arc<StatefulOperator>,
-    context: Arc<BatchContext>,
-    properties: Arc<PlanProperties>,
-}
-
-impl StateDeduplicateExec {
-    /// `input` comes from the exchange into the operator's partitions.
-    pub fn new(
-        input: Arc<dyn ExecutionPlan>,
-        deduplication: Arc<Deduplication>,
-        operator: Arc<StatefulOperator>,
-        context: Arc<BatchContext>,
-    ) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(input.schema()),
-            Partitioning::UnknownPartitioning(operator.partitions()),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Self { input, deduplication, operator, context, properties: Arc::new(properties) }
-    }
-}
-
-impl DisplayAs for StateDeduplicateExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let schema = self.input.schema();
-        let keys: Vec<_> = self.deduplication.keys.iter().map(|key| schema.field(*key).name().as_str()).collect();
-        write!(
-            f,
-            "StateDeduplicateExec: operator={} keys=[{}] lifetime={:?}",
-            self.operator.id,
-            keys.join(", "),
-            self.deduplication.lifetime
-        )
-    }
-}
-
-impl ExecutionPlan for StateDeduplicateExec {
-    fn name(&self) -> &'static str {
+/// Lets the first row of each key pass.
+impl StatefulWork for Deduplication {
+    fn node_name(&self) -> &'static str {
         "StateDeduplicateExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn describe(&self, inputs: &[Arc<dyn ExecutionPlan>], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schema = inputs[0].schema();
+        let keys: Vec<_> = self.keys.iter().map(|key| schema.field(*key).name().as_str()).collect();
+        write!(f, "keys=[{}] lifetime={:?}", keys.join(", "), self.lifetime)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn emission(&self) -> EmissionType {
+        EmissionType::Incremental
     }
 
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![required_distribution(self.operator.partitions())]
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let deduplication = Arc::clone(&self.deduplication);
-        let (operator, context) = (Arc::clone(&self.operator), Arc::clone(&self.context));
-        Ok(Arc::new(Self::new(children.swap_remove(0), deduplication, operator, context)))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, super::recompute())
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.operator.check_partitions(&self.input)?;
-        let input = self.input.execute(partition, context)?;
+    fn run(self: Arc<Self>, task: StatefulTask, mut inputs: Vec<SendableRecordBatchStream>) -> Result<StatefulRows> {
+        let input = inputs.remove(0);
         let run = PartitionRun {
-            deduplication: Arc::clone(&self.deduplication),
-            store: self.operator.store(partition, DEFAULT_STORE)?,
-            watermarks: self.context.current().watermarks[self.operator.id],
-            operator: Arc::clone(&self.operator),
+            deduplication: self,
+            store: task.store()?,
+            watermarks: task.watermarks(),
+            operator: task.operator,
             numbers: OperatorNumbers { duplicates: Some(0), ..Default::default() },
         };
         let rows = futures::stream::try_unfold(Some((input, run)), |running| async {
@@ -182,7 +106,7 @@ impl ExecutionPlan for StateDeduplicateExec {
             run.finish().await?;
             Ok(None)
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+        Ok(rows.boxed())
     }
 }
 

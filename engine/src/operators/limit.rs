@@ -23,13 +23,14 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr,
-    PlanProperties, ReplaceChildrenOptions,
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr, PlanProperties,
+    ReplaceChildrenOptions,
 };
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use super::stateful::{OperatorNumbers, StatefulOperator};
-use crate::state::{DEFAULT_STORE, SharedStore};
+use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork};
+use crate::state::SharedStore;
 
 fn properties_of(input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
     Arc::new(PlanProperties::new(
@@ -176,72 +177,28 @@ impl ExecutionPlan for ReadLimitExec {
 }
 
 /// Passes on rows until, with those of earlier batches, the limit is reached.
-#[derive(Debug)]
-pub struct StateLimitExec {
-    input: Arc<dyn ExecutionPlan>,
-    rows: usize,
-    operator: Arc<StatefulOperator>,
-    properties: Arc<PlanProperties>,
+#[derive(Clone, Copy, Debug)]
+pub struct RowLimit {
+    /// The most rows over the query's life.
+    pub rows: usize,
 }
 
-impl StateLimitExec {
-    /// `input` has one partition.
-    pub fn new(input: Arc<dyn ExecutionPlan>, rows: usize, operator: Arc<StatefulOperator>) -> Self {
-        let properties = properties_of(&input);
-        Self { input, rows, operator, properties }
-    }
-}
-
-impl DisplayAs for StateLimitExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "StateLimitExec: operator={} rows={}", self.operator.id, self.rows)
-    }
-}
-
-impl ExecutionPlan for StateLimitExec {
-    fn name(&self) -> &'static str {
+impl StatefulWork for RowLimit {
+    fn node_name(&self) -> &'static str {
         "StateLimitExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn describe(&self, _inputs: &[Arc<dyn ExecutionPlan>], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rows={}", self.rows)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn emission(&self) -> EmissionType {
+        EmissionType::Incremental
     }
 
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![Distribution::SinglePartition]
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(children.swap_remove(0), self.rows, Arc::clone(&self.operator))))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, super::recompute())
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, context)?;
-        let (operator, limit) = (Arc::clone(&self.operator), self.rows as u64);
-        let begun = async move { Ok::<_, DataFusionError>((input, LimitRun::begin(operator, limit).await?)) };
+    fn run(self: Arc<Self>, task: StatefulTask, mut inputs: Vec<SendableRecordBatchStream>) -> Result<StatefulRows> {
+        let (input, limit) = (inputs.remove(0), self.rows as u64);
+        let begun = async move { Ok::<_, DataFusionError>((input, LimitRun::begin(task, limit).await?)) };
         let rows = futures::stream::once(begun).map_ok(|(input, run)| {
             futures::stream::try_unfold(Some((input, run)), |running| async {
                 let Some((mut input, mut run)) = running else { return Ok(None) };
@@ -255,7 +212,7 @@ impl ExecutionPlan for StateLimitExec {
                 Ok(None)
             })
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows.try_flatten())))
+        Ok(rows.try_flatten().boxed())
     }
 }
 
@@ -271,11 +228,12 @@ struct LimitRun {
 }
 
 impl LimitRun {
-    async fn begin(operator: Arc<StatefulOperator>, limit: u64) -> Result<Self> {
-        let store = operator.store(0, DEFAULT_STORE)?;
+    async fn begin(task: StatefulTask, limit: u64) -> Result<Self> {
+        let store = task.store()?;
         let found = store.lock().await.get(&[])?;
         let before = if found.present.value(0) { found.values[0].as_primitive::<Int64Type>().value(0) } else { 0 };
         let before = before.max(0) as u64;
+        let operator = task.operator;
         Ok(Self { operator, store, before, room: limit.saturating_sub(before), passed: 0 })
     }
 

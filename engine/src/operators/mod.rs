@@ -4,6 +4,7 @@
 //! SourceScanExec -> ... -> WatermarkExec -> ... -> (partial aggregate -> PaneWindowsExec) -> StateExchangeExec
 //!   -> StateAggregateExec or StateSessionExec -> ... -> sink
 //! ```
+//! Whatever has state is a [`stateful_exec::StatefulExec`] around its [`stateful_exec::StatefulWork`].
 //! A plan is planned once and run for every batch; what changes between runs comes from [`batch::BatchContext`].
 //! Absent from here: when a batch runs and what is logged about it (`microbatch/`), how state is stored (`state/`).
 
@@ -20,6 +21,7 @@ pub mod read_to_end;
 pub mod session;
 pub mod source_scan;
 pub mod stateful;
+pub mod stateful_exec;
 pub mod watermark;
 
 /// How `with_new_children` (deprecated, still required by the trait) asks for `replace_children`.

@@ -16,29 +16,22 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::{interleave, take_arrays};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{internal_datafusion_err, internal_err};
 use datafusion::error::Result;
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::EmitTo;
-use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
-    ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::ExecutionPlan;
 use futures::TryStreamExt;
 
 use super::aggregate::{Aggregation, NumberedGroups, number_groups, without_late};
-use super::batch::{BatchContext, OperatorWatermarks};
-use super::exchange::required_distribution;
+use super::batch::OperatorWatermarks;
 use super::stateful::{OperatorNumbers, StatefulOperator};
+use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork, answer_once};
 use super::watermark::event_time_micros;
 use crate::functions::session_assign::session_array;
 use crate::functions::session_merge::{Sessions, merge_sessions};
 use crate::sink::OutputMode;
-use crate::state::{Cursor, DEFAULT_STORE, SlotRef, StateRows, StateSchema, StateStore, StoreSpec, Until};
+use crate::state::{Cursor, SlotRef, StateRows, StateSchema, StateStore, StoreSpec, Until};
 
 /// What is aggregated by session.
 #[derive(Debug)]
@@ -83,121 +76,35 @@ impl SessionAggregation {
     }
 }
 
-/// Merges a batch's initial sessions into the open ones. Partition k of the output is state partition k; partition k of
-/// the input must hold the partial states of its keys.
-#[derive(Debug)]
-pub struct StateSessionExec {
-    input: Arc<dyn ExecutionPlan>,
-    sessions: Arc<SessionAggregation>,
-    operator: Arc<StatefulOperator>,
-    context: Arc<BatchContext>,
-    properties: Arc<PlanProperties>,
-}
-
-impl StateSessionExec {
-    /// `schema` is the output: grouping columns, then results.
-    pub fn new(
-        input: Arc<dyn ExecutionPlan>,
-        sessions: Arc<SessionAggregation>,
-        operator: Arc<StatefulOperator>,
-        context: Arc<BatchContext>,
-        schema: SchemaRef,
-    ) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(operator.partitions()),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        );
-        Self { input, sessions, operator, context, properties: Arc::new(properties) }
-    }
-}
-
-impl DisplayAs for StateSessionExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let aggregation = &self.sessions.aggregation;
-        let names: Vec<_> = aggregation.functions.iter().map(|function| function.name()).collect();
-        write!(
-            f,
-            "StateSessionExec: operator={} mode={} aggr=[{}]",
-            self.operator.id,
-            aggregation.mode,
-            names.join(", ")
-        )
-    }
-}
-
-impl ExecutionPlan for StateSessionExec {
-    fn name(&self) -> &'static str {
+/// Merges a batch's initial sessions into the open ones.
+impl StatefulWork for SessionAggregation {
+    fn node_name(&self) -> &'static str {
         "StateSessionExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn describe(&self, _inputs: &[Arc<dyn ExecutionPlan>], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.aggregation.functions.iter().map(|function| function.name()).collect();
+        write!(f, "mode={} aggr=[{}]", self.aggregation.mode, names.join(", "))
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![required_distribution(self.operator.partitions())]
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self {
-            input: children.swap_remove(0),
-            sessions: Arc::clone(&self.sessions),
-            operator: Arc::clone(&self.operator),
-            context: Arc::clone(&self.context),
-            properties: Arc::clone(&self.properties),
-        }))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, super::recompute())
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.operator.check_partitions(&self.input)?;
-        let input = self.input.execute(partition, context)?;
-        let (sessions, operator) = (Arc::clone(&self.sessions), Arc::clone(&self.operator));
-        let batch = self.context.current();
-        let schema = self.schema();
-        let merged = async move {
+    fn run(self: Arc<Self>, task: StatefulTask, mut inputs: Vec<SendableRecordBatchStream>) -> Result<StatefulRows> {
+        let input = inputs.remove(0);
+        Ok(answer_once(async move {
             let partials: Vec<RecordBatch> = input.try_collect().await?;
-            let watermarks = batch.watermarks[operator.id];
-            let store = operator.store(partition, DEFAULT_STORE)?;
+            let store = task.store()?;
             let mut store = store.lock().await;
             let mut run = PartitionRun {
-                sessions: &sessions,
-                operator: &operator,
+                sessions: &self,
+                operator: &task.operator,
                 store: store.as_mut(),
-                watermarks,
-                schema: &schema,
+                watermarks: task.watermarks(),
+                schema: &task.schema,
                 numbers: OperatorNumbers::default(),
             };
             let out = run.run(partials)?;
-            operator.count(run.numbers);
-            Ok::<_, datafusion::error::DataFusionError>(futures::stream::iter(out.into_iter().map(Ok)))
-        };
-        let rows = futures::stream::once(merged).try_flatten();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+            task.operator.count(run.numbers);
+            Ok(out)
+        }))
     }
 }
 

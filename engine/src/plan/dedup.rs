@@ -17,9 +17,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::extension::StatefulPlanner;
 use super::nodes::{StatefulNode, numbered};
 use super::watermark::event_time_column;
-use crate::operators::dedup::{Deduplication, Lifetime, StateDeduplicateExec};
+use crate::operators::dedup::{Deduplication, Lifetime};
 use crate::operators::exchange::exchange;
 use crate::operators::stateful::NoDataBatch;
+use crate::operators::stateful_exec::StatefulExec;
 use crate::state::{StateSchema, StoreSpec};
 
 /// How long a key is remembered.
@@ -186,6 +187,7 @@ impl StatefulPlanner {
         let exchanged = exchange(input, keys.clone(), partitions);
         let deduplication = Deduplication { keys, event_time: event_time.map(|(time, _)| time), lifetime };
         let context = Arc::clone(&self.context);
-        Ok(Arc::new(StateDeduplicateExec::new(exchanged, Arc::new(deduplication), operator, context)))
+        let schema = exchanged.schema();
+        Ok(Arc::new(StatefulExec::new(vec![exchanged], Arc::new(deduplication), operator, context, schema)))
     }
 }

@@ -17,12 +17,13 @@ use super::limit::StreamLimit;
 use super::nodes::{StatefulAggregate, StatefulNode, Watermark, WindowKey, as_node};
 use super::partial::{Partial, partial_aggregate};
 use super::physical::{Handles, PlanSettings};
-use crate::operators::aggregate::{Aggregation, StateAggregateExec};
+use crate::operators::aggregate::Aggregation;
 use crate::operators::batch::BatchContext;
 use crate::operators::exchange::exchange;
 use crate::operators::read_to_end::ReadToEndExec;
-use crate::operators::session::{SessionAggregation, StateSessionExec};
+use crate::operators::session::SessionAggregation;
 use crate::operators::stateful::{NoDataBatch, StatefulOperator};
+use crate::operators::stateful_exec::StatefulExec;
 use crate::operators::watermark::{WatermarkExec, WatermarkNode};
 use crate::state::{OperatorSpec, StoreSpec};
 
@@ -95,12 +96,12 @@ impl StatefulPlanner {
             let (name, store) = ("sessionWindowStateStoreSaveExec", sessions.store_spec()?);
             let operator = self.operator(aggregate.id()?, name, vec![store], partitions, wants);
             let exchanged = exchange(partial, sessions.other_keys(), partitions);
-            return Ok(Arc::new(StateSessionExec::new(exchanged, Arc::new(sessions), operator, context, schema)));
+            return Ok(Arc::new(StatefulExec::new(vec![exchanged], Arc::new(sessions), operator, context, schema)));
         }
         let store = StoreSpec::default_store(aggregation.state_schema()?);
         let operator = self.operator(aggregate.id()?, "stateStoreSave", vec![store], partitions, wants);
         let exchanged = exchange(partial, (0..aggregation.keys.len()).collect(), partitions);
-        Ok(Arc::new(StateAggregateExec::new(exchanged, Arc::new(aggregation), operator, context, schema)))
+        Ok(Arc::new(StatefulExec::new(vec![exchanged], Arc::new(aggregation), operator, context, schema)))
     }
 
     /// An operator, known to the driver.

@@ -19,8 +19,9 @@ use super::join::StreamJoin;
 use super::nodes::StatefulNode;
 use crate::operators::exchange::exchange;
 use crate::operators::join::bound::Bound;
-use crate::operators::join::{JoinSide, PairFilter, StreamJoinExec, StreamJoinParts};
+use crate::operators::join::{JoinSide, PairFilter, StreamJoinParts};
 use crate::operators::stateful::NoDataBatch;
+use crate::operators::stateful_exec::StatefulExec;
 
 /// What one side is planned from.
 struct Input<'a> {
@@ -75,7 +76,7 @@ impl StatefulPlanner {
         let operator = self.operator(join.id()?, "symmetricHashJoin", stores, partitions, wants);
         let schema = Arc::new(UserDefinedLogicalNodeCore::schema(join).as_arrow().clone());
         let inputs = [left_input, right_input];
-        Ok(Arc::new(StreamJoinExec::new(inputs, parts, operator, Arc::clone(&self.context), schema)))
+        Ok(Arc::new(StatefulExec::new(inputs.into(), parts, operator, Arc::clone(&self.context), schema)))
     }
 
     /// A side and its input: the side's columns, then the keys that are no columns of it, dealt by key.

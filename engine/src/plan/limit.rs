@@ -20,8 +20,9 @@ use super::nodes::{StatefulAggregate, StatefulNode, Watermark, as_node, numbered
 use crate::functions::window::windows_per_time;
 use crate::functions::window_expand::{Sliding, TimeWindowExpand};
 use crate::operators::exchange::exchange;
-use crate::operators::limit::{ReadLimitExec, StateLimitExec};
+use crate::operators::limit::{ReadLimitExec, RowLimit};
 use crate::operators::stateful::NoDataBatch;
+use crate::operators::stateful_exec::StatefulExec;
 use crate::sink::OutputMode;
 use crate::state::{StateSchema, StoreSpec};
 
@@ -134,7 +135,8 @@ impl StatefulPlanner {
         let count = Schema::new(vec![Field::new("count", DataType::Int64, true)]);
         let store = StoreSpec::default_store(StateSchema::new(Arc::new(Schema::empty()), Arc::new(count))?);
         let operator = self.operator(node.id()?, "globalLimit", vec![store], 1, NoDataBatch::Never);
-        Ok(Arc::new(StateLimitExec::new(single, node.rows, operator)))
+        let (schema, work) = (single.schema(), Arc::new(RowLimit { rows: node.rows }));
+        Ok(Arc::new(StatefulExec::new(vec![single], work, operator, Arc::clone(&self.context), schema)))
     }
 }
 

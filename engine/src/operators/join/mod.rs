@@ -21,17 +21,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties,
-    ReplaceChildrenOptions,
-};
+use datafusion::error::Result;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::ExecutionPlan;
 use futures::TryStreamExt;
 
 pub mod bound;
@@ -48,9 +40,8 @@ pub use side::JoinSide;
 
 use self::buffer::Buffer;
 use self::run::PartitionRun;
-use super::batch::BatchContext;
-use super::exchange::required_distribution;
-use super::stateful::{OperatorNumbers, StatefulOperator};
+use super::stateful::OperatorNumbers;
+use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork, answer_once};
 use crate::state::StoreSpec;
 
 /// What is joined, and how.
@@ -73,135 +64,49 @@ impl StreamJoinParts {
     }
 }
 
-/// Joins two streams. Partition k of the output is state partition k; partition k of both inputs must hold the rows of
-/// its keys.
-#[derive(Debug)]
-pub struct StreamJoinExec {
-    left: Arc<dyn ExecutionPlan>,
-    right: Arc<dyn ExecutionPlan>,
-    parts: Arc<StreamJoinParts>,
-    operator: Arc<StatefulOperator>,
-    context: Arc<BatchContext>,
-    properties: Arc<PlanProperties>,
-}
-
-impl StreamJoinExec {
-    /// `schema` is the output: the columns of the left side, then (but for a semi join) of the right side.
-    pub fn new(
-        inputs: [Arc<dyn ExecutionPlan>; 2],
-        parts: Arc<StreamJoinParts>,
-        operator: Arc<StatefulOperator>,
-        context: Arc<BatchContext>,
-        schema: SchemaRef,
-    ) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(operator.partitions()),
-            EmissionType::Final,
-            Boundedness::Bounded,
-        );
-        let [left, right] = inputs;
-        Self { left, right, parts, operator, context, properties: Arc::new(properties) }
+/// Joins two streams: the columns of the left side, then (but for a semi join) of the right side.
+impl StatefulWork for StreamJoinParts {
+    fn node_name(&self) -> &'static str {
+        "StreamJoinExec"
     }
-}
 
-impl DisplayAs for StreamJoinExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let StreamJoinParts { left, right, semi, filter } = self.parts.as_ref();
-        let kind = match (semi, left.outer, right.outer) {
+    fn describe(&self, _inputs: &[Arc<dyn ExecutionPlan>], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match (self.semi, self.left.outer, self.right.outer) {
             (true, _, _) => "LeftSemi",
             (_, true, true) => "Full",
             (_, true, false) => "Left",
             (_, false, true) => "Right",
             (_, false, false) => "Inner",
         };
-        write!(f, "StreamJoinExec: operator={} type={kind}", self.operator.id)?;
-        match filter {
+        write!(f, "type={kind}")?;
+        match &self.filter {
             Some(filter) => write!(f, " filter={}", filter.expr),
             None => Ok(()),
         }
     }
-}
 
-impl ExecutionPlan for StreamJoinExec {
-    fn name(&self) -> &'static str {
-        "StreamJoinExec"
-    }
-
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.left, &self.right]
-    }
-
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![required_distribution(self.operator.partitions()); 2]
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false, false]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let right = children.swap_remove(1);
-        let left = children.swap_remove(0);
-        Ok(Arc::new(Self {
-            left,
-            right,
-            parts: Arc::clone(&self.parts),
-            operator: Arc::clone(&self.operator),
-            context: Arc::clone(&self.context),
-            properties: Arc::clone(&self.properties),
-        }))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, super::recompute())
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        self.operator.check_partitions(&self.left)?;
-        self.operator.check_partitions(&self.right)?;
-        let left = self.left.execute(partition, Arc::clone(&context))?;
-        let right = self.right.execute(partition, context)?;
-        let (parts, operator) = (Arc::clone(&self.parts), Arc::clone(&self.operator));
-        let batch = self.context.current();
-        let schema = self.schema();
-        let joined = async move {
+    fn run(self: Arc<Self>, task: StatefulTask, mut inputs: Vec<SendableRecordBatchStream>) -> Result<StatefulRows> {
+        let right = inputs.remove(1);
+        let left = inputs.remove(0);
+        Ok(answer_once(async move {
             let (left, right): (Vec<RecordBatch>, Vec<RecordBatch>) =
                 futures::future::try_join(left.try_collect(), right.try_collect()).await?;
-            let (left_store, right_store) =
-                (operator.store(partition, parts.left.name)?, operator.store(partition, parts.right.name)?);
+            let store = |side: &JoinSide| task.operator.store(task.partition, side.name);
+            let (left_store, right_store) = (store(&self.left)?, store(&self.right)?);
             let (mut left_store, mut right_store) = (left_store.lock().await, right_store.lock().await);
             let mut run = PartitionRun {
-                parts: &parts,
-                left: Buffer::new(&parts.left, left_store.as_mut(), batch.id),
-                right: Buffer::new(&parts.right, right_store.as_mut(), batch.id),
-                watermarks: batch.watermarks[operator.id],
-                schema: &schema,
-                clock: operator.clock.as_ref(),
+                parts: &self,
+                left: Buffer::new(&self.left, left_store.as_mut(), task.batch.id),
+                right: Buffer::new(&self.right, right_store.as_mut(), task.batch.id),
+                watermarks: task.watermarks(),
+                schema: &task.schema,
+                clock: task.operator.clock.as_ref(),
                 numbers: OperatorNumbers::default(),
                 out: vec![],
             };
             run.run(left, right)?;
-            operator.count(run.numbers);
-            let out = run.out;
-            Ok::<_, DataFusionError>(futures::stream::iter(out.into_iter().map(Ok)))
-        };
-        let rows = futures::stream::once(joined).try_flatten();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+            task.operator.count(run.numbers);
+            Ok(run.out)
+        }))
     }
 }
