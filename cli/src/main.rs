@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod explain;
+mod pipeline;
 mod progress;
 mod replay;
 mod run;

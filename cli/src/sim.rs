@@ -9,12 +9,16 @@ use wavetank::Error;
 use wavetank::sim::campaign::{Campaign, Found, Progress, Report};
 use wavetank::sim::draw;
 use wavetank::sim::pipeline::Pipeline;
+use wavetank::sim::user;
 
-use crate::Outcome;
+use crate::{Outcome, pipeline};
 
 /// The command line of `wavetank sim`.
 #[derive(Debug, Args)]
 pub struct Arguments {
+    /// A pipeline of your own, as `wavetank run` takes it: its queries take turns over the seeds, with rows drawn from
+    /// the columns of its streams. Without it pipelines are drawn too.
+    file: Option<PathBuf>,
     /// The seeds: `7`, or `0..1000` without the last.
     #[arg(long, alias = "seed", default_value = "0..100", value_parser = seeds)]
     seeds: Range<u64>,
@@ -32,11 +36,16 @@ pub struct Arguments {
 /// Runs the seeds; says what was reached; writes what failed.
 pub fn sim(arguments: &Arguments) -> Outcome {
     let shows = io::stderr().is_terminal();
+    let scripts = arguments.file.as_deref().map(pipeline::moved).transpose()?.unwrap_or_default();
+    let scenario = |seed: u64| match scripts.len() as u64 {
+        0 => draw::scenario(seed),
+        count => user::scenario(seed, &scripts[(seed % count) as usize]),
+    };
     let report = Campaign {
         seeds: arguments.seeds.clone(),
         jobs: arguments.jobs,
         shrink_tries: arguments.shrink,
-        scenario: &draw::scenario,
+        scenario: &scenario,
         subject: &Pipeline,
         progress: &|progress: &Progress| {
             if shows {

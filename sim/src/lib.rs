@@ -11,6 +11,7 @@
 //! failure:    sweep.rs    every crash point of a scenario        shrink.rs   makes a failing scenario small
 //!             page.rs     a failure as text                      picture.rs  its timeline as SVG
 //! many:       draw.rs     a seed becomes a scenario              campaign.rs many seeds, and what they reached
+//! users:      user/       a user's own script in the world, with rows drawn from its schemas
 //! ```
 //! The engine knows nothing of this crate: it is given an `Environment`, and a simulated one differs from a real one
 //! only in what is behind it. Absent from here: real time and the real disk; threads
@@ -35,6 +36,7 @@ pub mod shrink;
 pub mod subject;
 pub mod sweep;
 pub mod tape;
+pub mod user;
 pub mod witness;
 pub mod world;
 

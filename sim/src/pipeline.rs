@@ -11,13 +11,22 @@ use wavetank_engine::session::SessionBuilder;
 use wavetank_sinks::MemoryTables;
 
 use crate::subject::{Life, Running, Subject};
+use crate::user::GivenProvider;
 
 /// The engine that users run, with the scenario's script.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pipeline;
 
-struct Queries {
+/// The queries of a life.
+pub struct Queries {
     queries: Vec<StreamingQuery>,
+}
+
+impl Queries {
+    /// These queries as what is running.
+    pub fn new(queries: Vec<StreamingQuery>) -> Self {
+        Self { queries }
+    }
 }
 
 impl Subject for Pipeline {
@@ -31,12 +40,13 @@ async fn start(life: Life<'_>) -> Result<Box<dyn Running>> {
     let session = SessionBuilder::new(life.environment)
         .sources(wavetank_sources::providers())
         .sources(life.sources)
+        .sources([Arc::new(GivenProvider) as _])
         .sinks(wavetank_sinks::providers(MemoryTables::new(), nowhere))
         .sinks(life.sinks)
         .build()?;
     set(&session, &life.settings)?;
     let run = session.run_script(life.script).await?;
-    Ok(Box::new(Queries { queries: run.queries }))
+    Ok(Box::new(Queries::new(run.queries)))
 }
 
 fn set(session: &wavetank_engine::session::Session, settings: &BTreeMap<String, String>) -> Result<()> {

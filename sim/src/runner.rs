@@ -106,6 +106,8 @@ pub enum FailureKind {
     Determinism,
     /// The reference model computes something else.
     Model,
+    /// What a user asserts of the output does not hold.
+    Assertion,
 }
 
 impl fmt::Display for Failure {

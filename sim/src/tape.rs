@@ -1,8 +1,9 @@
 //! The tape: a replayable source outside the process, like a topic of a log broker, whose every reading is an effect.
 //!
 //! Rows arrive as blocks of JSON objects and outlive every crash of the process. The offset is the number of the last
-//! block, as in Spark's memory stream. A block that was released (`commit`) is gone: an engine that releases what it
-//! may have to read again loses it here, as it would with a broker that forgets.
+//! block, as in Spark's memory stream. A block that was released (`commit`) is gone for the query that released it: an
+//! engine that releases what it may have to read again loses it here, as it would with a broker that forgets. Each
+//! query reads a tape on its own; which query it is says the folder of its checkpoint.
 //!
 //! In SQL: `CREATE TABLE events (ts TIMESTAMP, ...) USING tape OPTIONS (name 'events', blocksPerTrigger '1')`.
 
@@ -31,8 +32,8 @@ pub struct Tapes {
 #[derive(Debug, Default)]
 struct Tape {
     blocks: Vec<Vec<String>>,
-    /// Blocks before this one are gone.
-    released: usize,
+    /// By reader: blocks before this one are gone.
+    released: BTreeMap<String, usize>,
 }
 
 impl Tapes {
@@ -55,16 +56,19 @@ impl Tapes {
     }
 
     /// The rows of some blocks that are still there.
-    fn rows(&self, tape: &str, from: usize, to: usize) -> Vec<String> {
+    fn rows(&self, tape: &str, reader: &str, from: usize, to: usize) -> Vec<String> {
         let tapes = self.lock();
         let Some(tape) = tapes.get(tape) else { return Vec::new() };
         let to = to.min(tape.blocks.len());
-        tape.blocks[from.max(tape.released).min(to)..to].concat()
+        let released = tape.released.get(reader).copied().unwrap_or_default();
+        tape.blocks[from.max(released).min(to)..to].concat()
     }
 
-    fn release(&self, tape: &str, before: usize) {
+    fn release(&self, tape: &str, reader: &str, before: usize) {
         if let Some(tape) = self.lock().get_mut(tape) {
-            tape.released = tape.released.max(before.min(tape.blocks.len()));
+            let before = before.min(tape.blocks.len());
+            let released = tape.released.entry(reader.to_owned()).or_default();
+            *released = before.max(*released);
         }
     }
 }
@@ -96,6 +100,7 @@ impl SourceProvider for TapeProvider {
         };
         Ok(Arc::new(TapeSource {
             name: name.to_owned(),
+            reader: context.folder.uri(""),
             schema: context.schema,
             blocks_per_trigger: definition.options.positive_integer("blocksPerTrigger")?,
             tapes: self.tapes.clone(),
@@ -109,6 +114,7 @@ impl SourceProvider for TapeProvider {
 #[derive(Debug)]
 struct TapeSource {
     name: String,
+    reader: String,
     schema: SchemaRef,
     blocks_per_trigger: Option<u64>,
     tapes: Tapes,
@@ -185,7 +191,7 @@ impl Source for TapeSource {
             Op::Read,
             &what,
             |rows: &Vec<String>| rows.iter().fold(0, |hash, row| twox_hash::XxHash64::oneshot(hash, row.as_bytes())),
-            || self.tapes.rows(&self.name, from, to),
+            || self.tapes.rows(&self.name, &self.reader, from, to),
         )?;
         let mut batch = decode(&self.schema, &rows)?;
         if let Some(columns) = projection {
@@ -196,7 +202,7 @@ impl Source for TapeSource {
 
     async fn commit(&self, end: &Offset) -> Result<()> {
         let before = blocks_read(Some(end))?;
-        self.effect(Op::Release, &format!("/{before}"), |()| 0, || self.tapes.release(&self.name, before))
+        self.effect(Op::Release, &format!("/{before}"), |()| 0, || self.tapes.release(&self.name, &self.reader, before))
     }
 }
 

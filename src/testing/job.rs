@@ -4,7 +4,7 @@
 //! without the script's own `CREATE TABLE`; static tables; files; settings; user functions. What a test does with the
 //! job (`stream_test.rs`, `simulate.rs`) is not known here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use wavetank_engine::sink::OutputMode;
 use wavetank_engine::sql::script::CreateStreamingTable;
 use wavetank_engine::sql::{Located, Statement, parse_ddl_schema, parse_script};
 use wavetank_engine::{Error, Result};
+use wavetank_sim::user::streams_of;
 
 use super::row::{Row, record_batch};
 
@@ -280,16 +281,4 @@ impl From<&str> for Job {
 #[track_caller]
 fn columns_of(name: &str, columns: &str) -> SchemaRef {
     parse_ddl_schema(columns).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-/// The tables that a script reads with `STREAM name`, in lower case.
-pub(super) fn streams_of(statements: &[Located]) -> BTreeSet<String> {
-    let mut streams = BTreeSet::new();
-    for Located { text, .. } in statements {
-        let words =
-            text.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).filter(|word| !word.is_empty());
-        let words: Vec<String> = words.map(str::to_lowercase).collect();
-        streams.extend(words.windows(2).filter(|pair| pair[0] == "stream").map(|pair| pair[1].clone()));
-    }
-    streams
 }

@@ -6,7 +6,7 @@
 //!   │        │      runs on a stage: virtual clock, simulated disk, one step at a time        stage.rs, collected.rs
 //!   │        ├─► a report when a step does not hold                                           report.rs
 //!   │        └─► Transcript: every batch as text, for snapshots                               transcript.rs
-//!   └─► simulate()  many seeds: rows, crashes, restarts, late data                            simulate.rs
+//!   └─► simulate()  many seeds: rows, crashes, restarts, late data            simulate.rs, subject.rs, quietly.rs
 //! Row          rows as Rust values, compared as SQL values                                    row.rs
 //! ```
 //! Nothing here sleeps, reads the real clock or leaves files behind. `docs/TESTING.md` shows the whole way, and
@@ -14,14 +14,18 @@
 
 mod collected;
 mod job;
+mod quietly;
 mod report;
 mod row;
+mod simulate;
 mod stage;
 mod stream_test;
+mod subject;
 mod transcript;
 
 pub use job::Job;
 pub use row::{NO_ROWS, NULL, Row};
+pub use simulate::{Random, SimulatedRun, Simulation, SimulationReport, simulate};
 pub use stream_test::{Start, StateRows, StreamTest};
 pub use transcript::{Batch, OperatorState, Transcript};
 
