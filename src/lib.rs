@@ -44,7 +44,7 @@ pub mod prelude {
     pub use wavetank_engine::microbatch::trigger::Trigger;
     pub use wavetank_engine::query::{StreamingQuery, StreamingQueryListener};
     pub use wavetank_engine::session::Session;
-    pub use wavetank_engine::sink::OutputMode;
+    pub use wavetank_engine::sink::{OutputMode, SaveMode};
     pub use wavetank_sinks::MemoryTables;
     pub use wavetank_sources::MemoryStream;
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::Column;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Aggregate, Expr, JoinType, LogicalPlan, LogicalPlanBuilder, SortExpr, col};
 
 use crate::error::{Error, Result};
+use crate::frame_writer::DataFrameWriter;
 use crate::options::did_you_mean;
 use crate::plan::dedup::{Deduplicate, Memory};
 use crate::plan::physical::analyse;
@@ -263,8 +265,22 @@ impl DataFrame {
         DataStreamWriter::new(self.clone())
     }
 
+    /// Begins the definition of a write of this static frame.
+    pub fn write(&self) -> DataFrameWriter {
+        DataFrameWriter::new(self.clone())
+    }
+
     /// All rows of a static frame.
     pub async fn collect(&self) -> Result<Vec<RecordBatch>> {
+        Ok(self.planned()?.collect().await?)
+    }
+
+    /// The rows of a static frame, by partition, as they come.
+    pub(crate) async fn execute(&self) -> Result<Vec<SendableRecordBatchStream>> {
+        Ok(self.planned()?.execute_stream_partitioned().await?)
+    }
+
+    fn planned(&self) -> Result<datafusion::dataframe::DataFrame> {
         if self.is_streaming() {
             return Err(Error::analysis(
                 "Queries with streaming sources must be executed with writeStream.start(). Use \
@@ -273,8 +289,7 @@ impl DataFrame {
         }
         let state = self.session.inner.context.state();
         let analysed = plan_set_operations(analyse(self.plan.clone(), &state)?)?;
-        let frame = datafusion::dataframe::DataFrame::new(state, analysed);
-        Ok(frame.collect().await?)
+        Ok(datafusion::dataframe::DataFrame::new(state, analysed))
     }
 
     /// The logical plan as text.

@@ -15,6 +15,7 @@ pub mod conf;
 pub mod dataframe;
 pub mod environment;
 pub mod error;
+pub mod frame_writer;
 pub mod functions;
 pub mod manager;
 pub mod microbatch;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::datasource::{ViewTable, provider_as_source};
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{AggregateUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
 use datafusion::prelude::SessionContext;
 
 use crate::conf::Conf;
@@ -162,6 +162,17 @@ impl Session {
     /// DataFusion's session below this one: for registering user functions and tables of one's own.
     pub fn datafusion(&self) -> &SessionContext {
         &self.inner.context
+    }
+
+    /// Registers a user's scalar function, for SQL and expressions over streams and tables.
+    pub fn register_udf(&self, function: ScalarUDF) {
+        self.inner.context.register_udf(function);
+    }
+
+    /// Registers a user's aggregate function. In streams its accumulator's partial state is what is kept between
+    /// batches and over restarts.
+    pub fn register_udaf(&self, function: AggregateUDF) {
+        self.inner.context.register_udaf(function);
     }
 
     /// Registers a static table.

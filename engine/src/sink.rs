@@ -57,6 +57,51 @@ impl std::str::FromStr for OutputMode {
     }
 }
 
+/// What happens when there is something already where a static frame is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SaveMode {
+    /// An error.
+    #[default]
+    ErrorIfExists,
+    /// The rows are added.
+    Append,
+    /// The rows take the place of what is there.
+    Overwrite,
+    /// Nothing is written.
+    Ignore,
+}
+
+impl fmt::Display for SaveMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ErrorIfExists => "errorifexists",
+            Self::Append => "append",
+            Self::Overwrite => "overwrite",
+            Self::Ignore => "ignore",
+        })
+    }
+}
+
+impl std::str::FromStr for SaveMode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.to_lowercase().as_str() {
+            "errorifexists" | "error" | "default" => Ok(Self::ErrorIfExists),
+            "append" => Ok(Self::Append),
+            "overwrite" => Ok(Self::Overwrite),
+            "ignore" => Ok(Self::Ignore),
+            _ => Err(Error::analysis_class(
+                "INVALID_SAVE_MODE",
+                format!(
+                    "The specified save mode \"{text}\" is invalid. Valid save modes include \"append\", \"overwrite\", \
+                     \"ignore\", \"error\", \"errorifexists\", and \"default\"."
+                ),
+            )),
+        }
+    }
+}
+
 /// The result of one batch, on its way into a sink.
 pub struct OutputBatch {
     /// The batch's id: 0, 1, 2, ... without gaps; the same id again when a batch is run again.
@@ -157,4 +202,18 @@ pub trait SinkProvider: Debug + Send + Sync {
 
     /// Makes the running sink of one query.
     async fn sink(&self, context: SinkContext) -> Result<Arc<dyn Sink>>;
+
+    /// Writes a static result, whose partitions are read to their end. The options were checked.
+    async fn write_static(
+        &self,
+        context: SinkContext,
+        mode: SaveMode,
+        partitions: Vec<SendableRecordBatchStream>,
+    ) -> Result<()> {
+        let _ = (context, mode, partitions);
+        Err(Error::analysis(format!(
+            "Data source {} does not support writing a static frame. Choose a file format, console or noop.",
+            self.short_name()
+        )))
+    }
 }

@@ -11,8 +11,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
 use wavetank_engine::options::Options;
-use wavetank_engine::sink::{OutputBatch, OutputMode, Sink, SinkContext, SinkProvider};
+use wavetank_engine::sink::{OutputBatch, OutputMode, SaveMode, Sink, SinkContext, SinkProvider};
 use wavetank_engine::{Error, Result};
 
 use crate::rows;
@@ -78,6 +79,17 @@ impl SinkProvider for ConsoleProvider {
             staged: Mutex::default(),
         }))
     }
+
+    /// Prints what `show()` prints.
+    async fn write_static(
+        &self,
+        context: SinkContext,
+        _mode: SaveMode,
+        partitions: Vec<SendableRecordBatchStream>,
+    ) -> Result<()> {
+        let (table, _) = drawn(&context.schema, Layout::of(&context.options)?, partitions).await?;
+        print(&self.terminal, &table)
+    }
 }
 
 /// How a batch is shown.
@@ -106,6 +118,26 @@ pub fn show(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<String> {
     table::draw(schema, rows, false)
 }
 
+/// The table of the first rows, and how many there are in all.
+async fn drawn(schema: &SchemaRef, layout: Layout, partitions: Vec<SendableRecordBatchStream>) -> Result<(String, u64)> {
+    let Layout { rows: limit, truncate } = layout;
+    let (first, total) = rows::head(schema, partitions, limit).await?;
+    let mut text = table::draw(schema, &first, truncate)?;
+    if total > limit as u64 {
+        let noun = if limit == 1 { "row" } else { "rows" };
+        text.push_str(&format!("only showing top {limit} {noun}"));
+    }
+    text.push('\n');
+    Ok((text, total))
+}
+
+/// One write under one lock: the tables of two queries never mix.
+fn print(terminal: &Terminal, text: &str) -> Result<()> {
+    let mut terminal = terminal.lock().unwrap_or_else(PoisonError::into_inner);
+    let printed = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
+    Ok(printed.map_err(DataFusionError::from)?)
+}
+
 /// A running [`ConsoleProvider`].
 struct ConsoleSink {
     terminal: Terminal,
@@ -128,15 +160,8 @@ impl Sink for ConsoleSink {
     }
 
     async fn write(&self, batch: OutputBatch) -> Result<Option<u64>> {
-        let Layout { rows: limit, truncate } = self.layout;
-        let (first, total) = rows::head(&self.schema, batch.partitions, limit).await?;
-        let mut text = format!("{RULE}\nBatch: {}\n{RULE}\n", batch.batch_id);
-        text.push_str(&table::draw(&self.schema, &first, truncate)?);
-        if total > limit as u64 {
-            let noun = if limit == 1 { "row" } else { "rows" };
-            text.push_str(&format!("only showing top {limit} {noun}"));
-        }
-        text.push('\n');
+        let (table, total) = drawn(&self.schema, self.layout, batch.partitions).await?;
+        let text = format!("{RULE}\nBatch: {}\n{RULE}\n{table}", batch.batch_id);
         *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some((batch.batch_id, text));
         Ok(Some(total))
     }
@@ -144,10 +169,7 @@ impl Sink for ConsoleSink {
     async fn commit(&self, batch_id: u64) -> Result<()> {
         let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((_, text)) = staged.filter(|(staged_id, _)| *staged_id == batch_id) {
-            // One write under one lock: the tables of two queries never mix.
-            let mut terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
-            let printed = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
-            printed.map_err(DataFusionError::from)?;
+            print(&self.terminal, &text)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! abandoned.rs    what a run left that died in the middle of a batch
 //! upload.rs       bytes -> one file in the store
 //! stage.rs        the streams of a batch -> its files
+//! once.rs         a static result -> files, without entries
 //! sink.rs         write(batch) stages files, commit(batch) adds the entry
 //! ```
 //! A batch becomes visible when its entry is there, and only then; who lists the folder without reading the entries
@@ -18,8 +19,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use datafusion::execution::SendableRecordBatchStream;
 use wavetank_engine::options::Options;
-use wavetank_engine::sink::{OutputMode, Sink, SinkContext, SinkProvider};
+use wavetank_engine::sink::{OutputBatch, OutputMode, SaveMode, Sink, SinkContext, SinkProvider};
 use wavetank_engine::{Error, Result};
 
 mod abandoned;
@@ -27,6 +29,7 @@ mod compression;
 mod csv;
 mod format;
 mod json;
+mod once;
 mod parquet;
 mod partition;
 mod sink;
@@ -77,6 +80,16 @@ impl SinkProvider for FileSinkProvider {
     async fn sink(&self, context: SinkContext) -> Result<Arc<dyn Sink>> {
         self.check_options(&context.options)?;
         Ok(Arc::new(sink::FileSink::open(self.format, context).await?))
+    }
+
+    async fn write_static(
+        &self,
+        context: SinkContext,
+        mode: SaveMode,
+        partitions: Vec<SendableRecordBatchStream>,
+    ) -> Result<()> {
+        let timestamp_ms = context.environment.clock.now_us().div_euclid(1000);
+        once::write(self.format, context, mode, OutputBatch { batch_id: 0, timestamp_ms, partitions }).await
     }
 }
 
