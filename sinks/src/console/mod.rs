@@ -119,7 +119,11 @@ pub fn show(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<String> {
 }
 
 /// The table of the first rows, and how many there are in all.
-async fn drawn(schema: &SchemaRef, layout: Layout, partitions: Vec<SendableRecordBatchStream>) -> Result<(String, u64)> {
+async fn drawn(
+    schema: &SchemaRef,
+    layout: Layout,
+    partitions: Vec<SendableRecordBatchStream>,
+) -> Result<(String, u64)> {
     let Layout { rows: limit, truncate } = layout;
     let (first, total) = rows::head(schema, partitions, limit).await?;
     let mut text = table::draw(schema, &first, truncate)?;
