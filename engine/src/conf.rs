@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::options::did_you_mean;
 
 /// Keys that the engine reads, with their defaults and what they mean.
-pub const KNOWN: [(&str, &str, &str); 9] = [
+pub const KNOWN: [(&str, &str, &str); 10] = [
     (SHUFFLE_PARTITIONS, "1", "partitions of state; fixed by a query's first batch"),
     (WATERMARK_POLICY, "min", "how several watermarks become one: min or max; fixed by a query's first batch"),
     ("spark.sql.streaming.noDataMicroBatches.enabled", "true", "batches without data when a watermark moved"),
@@ -15,6 +15,7 @@ pub const KNOWN: [(&str, &str, &str); 9] = [
     ("spark.sql.streaming.numRecentProgressUpdates", "100", "how many progress reports a query keeps, plus one"),
     ("spark.sql.streaming.unsupportedOperationCheck", "true", "refuse at start what cannot be streamed"),
     ("spark.sql.streaming.statefulOperator.checkCorrectness.enabled", "true", "refuse chains that may lose late rows"),
+    (SKIP_INITIAL_KEYS, "false", "whether keys that have only an initial state are not called in the first batch"),
     ("spark.sql.session.timeZone", "UTC", "only UTC is supported"),
 ];
 
@@ -26,6 +27,8 @@ pub const WATERMARK_POLICY: &str = "spark.sql.streaming.multipleWatermarkPolicy"
 /// that raised the watermark and the batch without data after it leaves its windows open until data comes (`spec/01`,
 /// section 3).
 pub const OWED_NO_DATA_BATCH: &str = "wavetank.streaming.owedNoDataBatch.enabled";
+/// For group functions with an initial state.
+pub const SKIP_INITIAL_KEYS: &str = "spark.sql.streaming.flatMapGroupsWithState.skipEmittingInitialStateKeys";
 /// Where checkpoints go when a query names none.
 pub const CHECKPOINT_LOCATION: &str = "spark.sql.streaming.checkpointLocation";
 

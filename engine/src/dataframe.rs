@@ -301,8 +301,8 @@ impl DataFrame {
 /// A frame and what it is grouped by.
 #[derive(Clone, Debug)]
 pub struct GroupedData {
-    frame: DataFrame,
-    by: Vec<Expr>,
+    pub(crate) frame: DataFrame,
+    pub(crate) by: Vec<Expr>,
 }
 
 impl GroupedData {

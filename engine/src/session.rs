@@ -99,7 +99,8 @@ impl SessionBuilder {
         config.options_mut().optimizer.filter_null_join_keys = true;
         // Sources are read in as many partitions as there are; nothing is gained by dealing rows out once more.
         config.options_mut().optimizer.enable_round_robin_repartition = false;
-        let state = functions::session_builder(config).with_query_planner(Arc::new(StaticPlanner)).build();
+        let planner = StaticPlanner { clock: Arc::clone(&self.environment.clock) };
+        let state = functions::session_builder(config).with_query_planner(Arc::new(planner)).build();
         let context = SessionContext::new_with_state(state);
         Ok(Session {
             inner: Arc::new(SessionInner {

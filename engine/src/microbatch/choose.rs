@@ -73,6 +73,8 @@ impl Driver {
         let watermarks = self.watermarks_of(batch)?;
         Ok(self.parts.plan.operators.iter().any(|operator| match operator.wants {
             NoDataBatch::WhenWatermarkRose => watermarks[operator.id].evict_ms > used[operator.id],
+            // A run over what is there now would never end.
+            NoDataBatch::Always => self.parts.settings.trigger != Trigger::AvailableNow,
             NoDataBatch::Never => false,
         }))
     }

@@ -14,6 +14,7 @@ pub mod aggregate;
 pub mod batch;
 pub mod dedup;
 pub mod exchange;
+pub(crate) mod groups;
 pub mod join;
 pub mod limit;
 pub mod pane_windows;

@@ -33,6 +33,8 @@ pub struct StatefulOperator {
 pub enum NoDataBatch {
     /// Whenever its watermark rose past the one used last.
     WhenWatermarkRose,
+    /// At every trigger: timeouts and timers by the clock.
+    Always,
     /// Never.
     Never,
 }

@@ -12,6 +12,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{ExtensionPlanner, PhysicalPlanner};
 
 use super::dedup::Deduplicate;
+use super::groups::KeyedFunction;
 use super::join::StreamJoin;
 use super::limit::StreamLimit;
 use super::nodes::{StatefulAggregate, StatefulNode, Watermark, WindowKey, as_node};
@@ -59,6 +60,8 @@ impl ExtensionPlanner for StatefulPlanner {
             self.aggregate(aggregate, Arc::clone(&physical_inputs[0]), &planning)?
         } else if let Some(deduplicate) = as_node::<Deduplicate>(node) {
             self.deduplicate(deduplicate, Arc::clone(&physical_inputs[0]))?
+        } else if let Some(keyed) = as_node::<KeyedFunction>(node) {
+            self.keyed_function(keyed, physical_inputs)?
         } else if let Some(limit) = as_node::<StreamLimit>(node) {
             self.limit(limit, Arc::clone(&physical_inputs[0]))?
         } else if let Some(join) = as_node::<StreamJoin>(node) {

@@ -11,6 +11,7 @@ pub mod check;
 pub mod dedup;
 mod extension;
 mod filters;
+pub mod groups;
 pub mod incremental;
 pub mod join;
 pub mod join_bounds;

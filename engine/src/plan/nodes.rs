@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 
 use super::check::grouping_columns;
 use super::dedup::Deduplicate;
+use super::groups::KeyedFunction;
 use super::join::StreamJoin;
 use super::limit::StreamLimit;
 use super::watermark::OutputRule;
@@ -323,7 +324,9 @@ pub fn as_stateful(plan: &LogicalPlan) -> Option<&dyn StatefulNode> {
     let join = || as_node::<StreamJoin>(node).map(|node| node as &dyn StatefulNode);
     let deduplicate = || as_node::<Deduplicate>(node).map(|node| node as &dyn StatefulNode);
     let limit = || as_node::<StreamLimit>(node).map(|node| node as &dyn StatefulNode);
-    aggregate().or_else(join).or_else(deduplicate).or_else(limit)
+    let keyed =
+        || as_node::<KeyedFunction>(node).filter(|node| node.is_stateful()).map(|node| node as &dyn StatefulNode);
+    aggregate().or_else(keyed).or_else(join).or_else(deduplicate).or_else(limit)
 }
 
 /// The node as one of the engine's own kinds, if it is of that kind.

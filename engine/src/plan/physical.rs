@@ -25,6 +25,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use super::batch_functions::{bind_batch_functions, draws_randomly};
 use super::extension::StatefulPlanner;
 use super::filters::place_filters;
+use super::groups::StaticKeyedPlanner;
 use super::incremental::incremental;
 use super::nodes::{Watermark, as_node, as_stateful};
 use super::panes::aggregate_by_panes;
@@ -90,7 +91,10 @@ pub fn analyse(plan: LogicalPlan, session: &SessionState) -> Result<LogicalPlan>
 
 /// Plans queries over static tables, for `collect()`.
 #[derive(Debug)]
-pub(crate) struct StaticPlanner;
+pub(crate) struct StaticPlanner {
+    /// The time that user functions over groups see.
+    pub(crate) clock: Arc<dyn Clock>,
+}
 
 #[async_trait]
 impl QueryPlanner for StaticPlanner {
@@ -102,6 +106,7 @@ impl QueryPlanner for StaticPlanner {
         DefaultPhysicalPlanner::with_extension_planners(vec![
             Arc::new(TimeWindowExpandPlanner),
             Arc::new(AssignSessionsPlanner),
+            Arc::new(StaticKeyedPlanner { clock: Arc::clone(&self.clock) }),
         ])
         .create_physical_plan(plan, session)
         .await

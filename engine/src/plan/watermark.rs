@@ -11,6 +11,7 @@ use datafusion::common::{Column, ExprSchema};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::check::grouping_columns;
+use super::groups::KeyedFunction;
 use super::nodes::{StatefulAggregate, Watermark, as_node};
 use crate::error::{Error, Result};
 use crate::functions::window::{SLICE_START_CALL, time_window_source};
@@ -74,6 +75,10 @@ pub fn event_time_columns(plan: &LogicalPlan) -> Marks {
                 let mut marks = of_exprs(&node.group_exprs, &node.input);
                 marks.resize(plan.schema().fields().len(), None);
                 return marks;
+            }
+            if KeyedFunction::of(plan).is_some() {
+                // What comes out has nothing to do with the columns that go in.
+                return vec![None; plan.schema().fields().len()];
             }
             if let Some(node) = TimeWindowExpand::of(plan) {
                 // The columns of the input, then the window.

@@ -6,6 +6,7 @@
 //! ```text
 //! mod.rs      output modes, nodes, chains      joins.rs  which joins, in which mode, with which watermarks
 //! sets.rs     EXCEPT and INTERSECT, which DataFusion plans as joins
+//! groups.rs   user functions over groups
 //! ```
 //! Every row of the matrix in `spec/05` section 2 is a test (`tests/matrix`). Absent: sinks (each says which modes it
 //! takes) and what only shows in a checkpoint (`start`).
@@ -16,6 +17,7 @@ use datafusion::logical_expr::{Aggregate, Expr, Limit, LogicalPlan, SkipType};
 use self::joins::check_join;
 use self::sets::{SetOperation, set_operation, without_distinct};
 use super::dedup::{Deduplicate, Memory};
+use super::groups::KeyedFunction;
 use super::nodes::as_node;
 use super::relation::{has_streaming_subquery, is_streaming};
 use super::watermark::{event_time_columns, mark_of};
@@ -25,6 +27,7 @@ use crate::functions::sample::{MONOTONICALLY_INCREASING_ID, SAMPLE_CALL};
 use crate::functions::window::SESSION_WINDOW_KEY;
 use crate::sink::OutputMode;
 
+mod groups;
 mod joins;
 pub(super) mod sets;
 
@@ -58,8 +61,9 @@ pub fn check_streaming(plan: &LogicalPlan, mode: OutputMode, settings: &CheckSet
     if !settings.unsupported_operations {
         return Ok(());
     }
+    groups::check_number(plan, mode)?;
     check_output_mode(plan, mode)?;
-    check_nodes(plan, mode)?;
+    check_nodes(plan, mode, first_aggregation(plan).is_some())?;
     check_chains(plan, mode, settings)
 }
 
@@ -132,9 +136,9 @@ pub(super) fn grouping_columns(aggregate: &Aggregate) -> Vec<&Expr> {
     }
 }
 
-fn check_nodes(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
+fn check_nodes(plan: &LogicalPlan, mode: OutputMode, aggregates: bool) -> Result<()> {
     for input in plan.inputs() {
-        check_nodes(input, mode)?;
+        check_nodes(input, mode, aggregates)?;
     }
     if !is_streaming(plan) {
         return Ok(());
@@ -164,6 +168,9 @@ fn check_nodes(plan: &LogicalPlan, mode: OutputMode) -> Result<()> {
                 window.window_expr.iter().map(|expr| expr.schema_name().to_string()).collect::<Vec<_>>().join(", ")
             ),
         )),
+        LogicalPlan::Extension(_) if KeyedFunction::of(plan).is_some() => {
+            KeyedFunction::of(plan).map_or(Ok(()), |node| groups::check_function(node, mode, aggregates))
+        }
         LogicalPlan::Extension(_) => as_deduplicate(plan).map_or(Ok(()), check_deduplicate),
         LogicalPlan::Union(union) => {
             if union.inputs.iter().all(|input| is_streaming(input)) {
@@ -276,10 +283,10 @@ fn check_limit(limit: &Limit, mode: OutputMode) -> Result<()> {
 
 /// Rule 5 of `spec/05` section 1: what an aggregation emits early may be late for the next stateful operator.
 fn check_chains(plan: &LogicalPlan, mode: OutputMode, settings: &CheckSettings) -> Result<()> {
-    if mode == OutputMode::Append || !settings.correctness {
+    if !settings.correctness {
         return Ok(());
     }
-    if !may_lose_rows(plan) {
+    if !may_lose_rows(plan, mode) {
         return Ok(());
     }
     Err(Error::analysis(
@@ -291,15 +298,21 @@ fn check_chains(plan: &LogicalPlan, mode: OutputMode, settings: &CheckSettings) 
     ))
 }
 
-fn may_lose_rows(plan: &LogicalPlan) -> bool {
+fn may_lose_rows(plan: &LogicalPlan, mode: OutputMode) -> bool {
     let stateful = match plan {
         LogicalPlan::Join(join) if set_operation(join).is_some() => {
-            return may_lose_rows(without_distinct(&join.left)) || may_lose_rows(&join.right);
+            return may_lose_rows(without_distinct(&join.left), mode) || may_lose_rows(&join.right, mode);
         }
         LogicalPlan::Join(join) => is_streaming(&join.left) && is_streaming(&join.right),
-        LogicalPlan::Extension(_) => as_deduplicate(plan).is_some_and(forgets_by_watermark),
+        LogicalPlan::Extension(_) => {
+            groups::is_stateful(plan) || as_deduplicate(plan).is_some_and(forgets_by_watermark)
+        }
         other => is_streaming_aggregation(other),
     };
     let inputs = plan.inputs();
-    (stateful && inputs.iter().any(|input| first_aggregation(input).is_some())) || inputs.into_iter().any(may_lose_rows)
+    let emits_late = |input: &LogicalPlan| {
+        (mode != OutputMode::Append && first_aggregation(input).is_some()) || groups::emits_late(input)
+    };
+    (stateful && inputs.iter().any(|input| emits_late(input)))
+        || inputs.into_iter().any(|input| may_lose_rows(input, mode))
 }
