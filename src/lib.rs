@@ -30,6 +30,7 @@ use std::path::PathBuf;
 
 pub use wavetank_engine as engine;
 pub use wavetank_engine::environment::Environment;
+pub use wavetank_engine::groups;
 pub use wavetank_engine::session::{Session, SessionBuilder};
 pub use wavetank_engine::{Error, Result};
 pub use wavetank_sim as sim;

@@ -399,7 +399,6 @@ mod tests {
     use super::*;
 
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "only its shape is looked at")]
     enum Colour {
         Red,
         Green,

@@ -116,7 +116,7 @@ impl SortedGroups {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{AsArray, Float64Array, Int64Array};
+    use arrow::array::{Array, AsArray, Float64Array, Int64Array};
     use arrow::datatypes::{Float64Type, Int64Type};
 
     use super::*;
