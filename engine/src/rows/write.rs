@@ -241,11 +241,11 @@ impl Builder {
         Ok(())
     }
 
-    fn list(self: &mut Self) -> Written<Items<'_>> {
+    fn list(&mut self) -> Written<Items<'_>> {
         match self {
             Self::List(list) => Ok(Items::List(list)),
             Self::Struct(row) => Ok(Items::Struct { row, next: 0 }),
-            other => other.refuse("a list").map(|()| unreachable!("a refusal is an error")),
+            other => other.refuse("a list"),
         }
     }
 }
