@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::error::{Error, Result};
 
 /// Calls user code. Its error, or its panic, is [`Error::UserFunction`] with `class`; `text` puts the reason into Spark's
-/// words.
+/// words. Errors with a class of their own pass: they say what is wrong better.
 pub(super) fn guarded<T>(
     class: &'static str,
     text: impl Fn(&str) -> String,
@@ -15,6 +15,7 @@ pub(super) fn guarded<T>(
     let failed = |reason: &str| Error::UserFunction { class: class.into(), message: text(reason) };
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) if error.class().is_some() => Err(error),
         Ok(Err(error)) => Err(failed(&error.to_string())),
         Err(panic) => Err(failed(&format!("it panicked: {}", message_of(panic.as_ref())))),
     }

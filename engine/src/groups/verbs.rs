@@ -259,10 +259,14 @@ impl Keyed {
         self.node(initial, KeyedKind::State(function), output)
     }
 
+    /// The frame and its key columns.
+    pub(super) fn grouping(&self) -> Grouping {
+        Grouping { plan: Arc::new(self.plan.clone()), keys: self.keys.clone() }
+    }
+
     /// The frame that the function makes of this one.
     pub(super) fn node(&self, initial: Option<Grouping>, kind: KeyedKind, output: SchemaRef) -> Result<DataFrame> {
-        let input = Grouping { plan: Arc::new(self.plan.clone()), keys: self.keys.clone() };
-        let plan = KeyedFunction::plan(input, initial, kind, output)?;
+        let plan = KeyedFunction::plan(self.grouping(), initial, kind, output)?;
         Ok(DataFrame::new(self.frame.session().clone(), plan))
     }
 
