@@ -26,7 +26,7 @@ fn main() -> wavetank::Result<()> {
 
 async fn run(folder: &std::path::Path) -> wavetank::Result<()> {
     let session = session(folder, 1)?;
-    let stream = events(&session, "10 seconds").await?;
+    let stream = events(&session, "events", "10 seconds").await?;
     let mut driver = session
         .sql("SELECT window(ts, '10 seconds') AS w, k, count(*) AS n FROM events GROUP BY window(ts, '10 seconds'), k")
         .await?

@@ -13,12 +13,12 @@ pub fn session(folder: &Path, parallelism: usize) -> wavetank::Result<Session> {
     wavetank::session_builder(Environment::real(folder.to_owned())).parallelism(parallelism).build()
 }
 
-/// A memory stream of `ts TIMESTAMP, k STRING, v BIGINT`, one block a trigger, as the view `events` with a watermark.
-pub async fn events(session: &Session, delay: &str) -> wavetank::Result<MemoryStream> {
+/// A memory stream of `ts TIMESTAMP, k STRING, v BIGINT`, one block a trigger, as a view with a watermark.
+pub async fn events(session: &Session, view: &str, delay: &str) -> wavetank::Result<MemoryStream> {
     let one = std::num::NonZeroU64::MIN;
     let stream = MemoryStream::new(parse_ddl_schema("ts TIMESTAMP, k STRING, v BIGINT")?).with_blocks_per_trigger(one);
-    let frame = session.stream_of("events", Arc::new(stream.clone()), Default::default()).await?;
-    frame.with_watermark("ts", delay)?.create_or_replace_temp_view("events")?;
+    let frame = session.stream_of(view, Arc::new(stream.clone()), Default::default()).await?;
+    frame.with_watermark("ts", delay)?.create_or_replace_temp_view(view)?;
     Ok(stream)
 }
 
