@@ -1,4 +1,4 @@
-//! The `wavetank` program: pipelines as SQL files, run, explained and simulated.
+//! The `wavetank` program: pipelines as SQL files, run, explained and simulated; and what they remember.
 //!
 //! One module per subcommand. `progress` and `signals` belong to `run`; `session` and `warnings` to all. Data goes to
 //! stdout, everything else to stderr. Absent: everything that decides an answer; the program only calls the library.
@@ -15,6 +15,7 @@ mod run;
 mod session;
 mod signals;
 mod sim;
+mod state;
 mod warnings;
 
 /// Spark Structured Streaming's semantics without the cluster: pipelines are SQL files.
@@ -31,6 +32,8 @@ enum Command {
     Run(run::Arguments),
     /// Shows how a pipeline would be run. Nothing runs and nothing is written.
     Explain(explain::Arguments),
+    /// Shows what a checkpoint remembers: its stateful operators, or the entries of one.
+    State(state::Arguments),
     /// Runs the engine in simulated worlds with crashes and failing storage, one world a seed.
     Sim(sim::Arguments),
     /// Runs one simulated scenario again and shows what happened.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         match command {
             Command::Run(arguments) => run::run(arguments).await,
             Command::Explain(arguments) => explain::explain(arguments).await,
+            Command::State(arguments) => state::state(arguments).await,
             // Simulated worlds bring their own runtimes and clocks.
             Command::Sim(arguments) => tokio::task::block_in_place(|| sim::sim(&arguments)),
             Command::Replay(arguments) => tokio::task::block_in_place(|| replay::replay(&arguments)),

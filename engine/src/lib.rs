@@ -18,6 +18,7 @@ pub mod error;
 pub mod frame_writer;
 pub mod functions;
 pub mod groups;
+mod inspect;
 pub mod manager;
 pub mod microbatch;
 pub mod operators;

@@ -63,9 +63,17 @@ pub struct SessionBuilder {
 }
 
 impl SessionBuilder {
-    /// A session in this environment, without connectors, that works in one partition.
+    /// A session in this environment that works in one partition, without connectors but those that read checkpoints
+    /// (`statestore`, `state-metadata`).
     pub fn new(environment: Environment) -> Self {
-        Self { environment, parallelism: 1, sources: BTreeMap::new(), sinks: BTreeMap::new(), conf: Conf::default() }
+        let own = Self {
+            environment,
+            parallelism: 1,
+            sources: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            conf: Conf::default(),
+        };
+        own.sources(crate::inspect::providers())
     }
 
     /// How many partitions sources are read in at the same time.

@@ -35,7 +35,8 @@ pub use offsets::{OffsetEntry, OffsetLog};
 const OFFSETS: &str = "offsets";
 const COMMITS: &str = "commits";
 const SOURCES: &str = "sources";
-const STATE: &str = "state";
+/// The folder of state stores in a checkpoint.
+pub(crate) const STATE: &str = "state";
 
 /// The open checkpoint of a query that is about to run or running. Nobody else can open it until it is dropped (on
 /// storage that knows locks; elsewhere the logs themselves find a second run out).
@@ -129,6 +130,14 @@ async fn refuse_leftovers(folder: &Folder) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The first and the last batch that have an entry in the commit log, as a reader sees it who owns nothing; `None` without.
+pub(crate) async fn committed_batches(checkpoint: &Folder) -> Result<Option<(u64, u64)>> {
+    let files = log_files::LogFiles::list(checkpoint.child(COMMITS)).await?;
+    let mut ids = files.ids(log_files::Kind::Plain);
+    let Some(first) = ids.next() else { return Ok(None) };
+    Ok(Some((first, ids.next_back().unwrap_or(first))))
 }
 
 async fn already_running(folder: &Folder) -> Error {

@@ -133,7 +133,7 @@ async fn add_deltas(
     Ok((table, history))
 }
 
-fn whole(files: &StoreFiles, version: u64, read: Read) -> Result<(Opened, u64)> {
+pub(super) fn whole(files: &StoreFiles, version: u64, read: Read) -> Result<(Opened, u64)> {
     match read {
         Read::Whole(opened, size) => Ok((opened, size)),
         Read::Missing => Err(missing(files, version)),
@@ -185,7 +185,7 @@ fn missing(files: &StoreFiles, version: u64) -> Error {
     Error::checkpoint_class("CANNOT_LOAD_STATE_STORE.CANNOT_READ_DELTA_FILE_NOT_EXISTS", uri, message)
 }
 
-fn damaged(files: &StoreFiles, version: u64, kind: Kind, why: &str) -> Error {
+pub(super) fn damaged(files: &StoreFiles, version: u64, kind: Kind, why: &str) -> Error {
     Error::checkpoint_class(
         "CANNOT_LOAD_STATE_STORE.UNCATEGORIZED",
         files.uri(version, kind),

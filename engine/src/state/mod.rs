@@ -10,6 +10,7 @@
 //!     |-- table.rs              hash map + what the running batch staged over it; arena.rs links.rs index.rs below it
 //!     `-- files.rs load.rs      <v>.delta, <v>.snapshot: write, clean, load; frame.rs content.rs are their bytes
 //!
+//! changes.rs       what one version changed, for readers
 //! partitioning.rs  which partition a key belongs to (Spark's xxhash64)      normalise.rs  -0.0 and NaN in keys
 //! ```
 //!
@@ -22,6 +23,7 @@
 //! of the same trait).
 
 mod arena;
+mod changes;
 mod content;
 mod files;
 mod frame;
@@ -43,6 +45,7 @@ mod contract;
 #[cfg(test)]
 mod corruption;
 
+pub use changes::{Changes, Entries, read_changes};
 pub use files::SnapshotPolicy;
 pub use hot::HotStateStore;
 pub use metadata::{RecordedOperator, check_operators, read_operators, record_operators};
