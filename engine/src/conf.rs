@@ -32,6 +32,9 @@ pub const SKIP_INITIAL_KEYS: &str = "spark.sql.streaming.flatMapGroupsWithState.
 /// Where checkpoints go when a query names none.
 pub const CHECKPOINT_LOCATION: &str = "spark.sql.streaming.checkpointLocation";
 
+/// Under which the offset log keeps the formats of a query's sources; Spark passes over keys that it does not know.
+pub(crate) const SOURCES: &str = "wavetank.sources";
+
 /// Keys that are written into every offset log entry and that win over the session at a restart.
 const PINNED: [&str; 2] = [SHUFFLE_PARTITIONS, WATERMARK_POLICY];
 

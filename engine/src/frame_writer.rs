@@ -89,6 +89,7 @@ impl DataFrameWriter {
             query_name: None,
             query_id: String::new(),
             next_batch_id: 0,
+            is_new: false,
             interrupted: false,
         };
         provider.write_static(context, self.mode, partitions).await

@@ -162,6 +162,8 @@ pub struct SinkContext {
     pub query_id: String,
     /// The next batch of the query: 0 for a new checkpoint.
     pub next_batch_id: u64,
+    /// No batch of the query was ever promised: what a sink has of batches is not this query's.
+    pub is_new: bool,
     /// An earlier run, which is known to be over, may have left a part of the next batch in the sink: the sink may
     /// clear away what it finds of it.
     pub interrupted: bool,

@@ -9,7 +9,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 
 use crate::checkpoint::Checkpoint;
-use crate::conf::{CHECKPOINT_LOCATION, Conf, OWED_NO_DATA_BATCH, SHUFFLE_PARTITIONS, WATERMARK_POLICY};
+use crate::conf::{CHECKPOINT_LOCATION, Conf, OWED_NO_DATA_BATCH, SHUFFLE_PARTITIONS, SOURCES, WATERMARK_POLICY};
 use crate::error::{Error, Result};
 use crate::microbatch::driver::{Driver, Identity, Parts, RunSettings, StartPoint};
 use crate::microbatch::recover::{self, Start};
@@ -53,7 +53,8 @@ pub(crate) async fn prepare(writer: DataStreamWriter) -> Result<Ready> {
     let environment = &session.inner.environment;
     let folder = checkpoint_folder(&writer, sink_provider.as_ref(), &session)?;
     let checkpoint = Checkpoint::open(environment, folder).await?;
-    let (from, conf) = begin(&checkpoint, logical.occurrences_count(), session.conf()).await?;
+    let formats = logical.source_formats()?.join(",");
+    let (from, conf) = begin(&checkpoint, logical.occurrences_count(), &formats, session.conf()).await?;
     if from.has_history() && !sink_provider.recovers(writer.output_mode) {
         return Err(Error::analysis(format!(
             "This query does not support recovering from checkpoint location. Delete {} to start over.",
@@ -63,7 +64,7 @@ pub(crate) async fn prepare(writer: DataStreamWriter) -> Result<Ready> {
     let partitions = conf.positive(SHUFFLE_PARTITIONS)? as usize;
     let plan = logical.plan_physical(&state, partitions, Arc::clone(&environment.clock)).await?;
     let explained = displayable(plan.physical.as_ref()).indent(false).to_string();
-    let prepared = Prepared { writer, session, state, conf, sink_provider, sink_options };
+    let prepared = Prepared { writer, session, state, conf, formats, sink_provider, sink_options };
     let setup = prepared.setup(explained)?;
     Ok(Ready { driver: prepared.driver(checkpoint, plan, from).await?, setup })
 }
@@ -94,6 +95,7 @@ struct Prepared {
     session: Session,
     state: SessionState,
     conf: Conf,
+    formats: String,
     sink_provider: Arc<dyn SinkProvider>,
     sink_options: Options,
 }
@@ -124,6 +126,7 @@ impl Prepared {
                 query_name: self.writer.query_name.clone(),
                 query_id: checkpoint.id().to_string(),
                 next_batch_id: from.batch_id,
+                is_new: !from.has_history(),
                 interrupted: from.unfinished.is_some() && checkpoint.is_locked(),
             })
             .await?;
@@ -150,7 +153,7 @@ impl Prepared {
             sources,
             sink,
             checkpoint,
-            logged_conf: self.conf.pinned(),
+            logged_conf: self.conf.pinned().into_iter().chain([(SOURCES.to_owned(), self.formats)]).collect(),
             settings,
             task_context: Arc::new(TaskContext::from(&self.state)),
         };
@@ -232,7 +235,7 @@ fn checkpoint_folder(writer: &DataStreamWriter, sink: &dyn SinkProvider, session
 }
 
 /// What the logs say, and the configuration under what they pin.
-async fn begin(checkpoint: &Checkpoint, occurrences: usize, conf: Conf) -> Result<(StartPoint, Conf)> {
+async fn begin(checkpoint: &Checkpoint, occurrences: usize, formats: &str, conf: Conf) -> Result<(StartPoint, Conf)> {
     let latest_id = checkpoint.offsets.latest();
     let (mut latest, mut previous, mut before_previous) = (None, None, None);
     if let Some(id) = latest_id {
@@ -254,6 +257,9 @@ async fn begin(checkpoint: &Checkpoint, occurrences: usize, conf: Conf) -> Resul
         source_count: occurrences,
         checkpoint: &uri,
     })?;
+    if let Some(logged) = latest.as_ref().and_then(|entry| entry.conf.get(SOURCES)) {
+        check_formats(&uri, logged, formats)?;
+    }
     let none = BTreeMap::new();
     Ok(match start {
         Start::Fresh => (StartPoint::fresh(occurrences), conf.with_pinned(&none)),
@@ -277,6 +283,22 @@ async fn begin(checkpoint: &Checkpoint, occurrences: usize, conf: Conf) -> Resul
             (point, conf.with_pinned(&logged))
         }
     })
+}
+
+/// What was promised in the offsets of one source means nothing to another. Spark finds out where it cannot read them.
+fn check_formats(checkpoint: &str, logged: &str, formats: &str) -> Result<()> {
+    let changed = logged.split(',').zip(formats.split(',')).position(|(there, here)| there != here);
+    let Some(at) = changed else { return Ok(()) };
+    let nth = |formats: &str| formats.split(',').nth(at).unwrap_or_default().to_owned();
+    Err(Error::checkpoint(
+        checkpoint,
+        format!(
+            "source {at} of the query was read from '{}' and is now read from '{}'. Offsets of the one mean nothing to the \
+             other. Give the query the sources it had, in their order, or use a new checkpointLocation.",
+            nth(logged),
+            nth(formats)
+        ),
+    ))
 }
 
 /// Opens the state of every operator at the version that the next batch reads.

@@ -90,6 +90,7 @@ impl Subject for Mini {
                     query_name: None,
                     query_id: "mini".into(),
                     next_batch_id: next.0,
+                    is_new: false,
                     interrupted: false,
                 })
                 .await?;

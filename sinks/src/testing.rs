@@ -55,6 +55,7 @@ pub(crate) fn context(schema: SchemaRef, output_mode: OutputMode, options: &[(&s
         query_name: Some("q".into()),
         query_id: "q".into(),
         next_batch_id: 0,
+        is_new: false,
         interrupted: false,
     }
 }

@@ -162,6 +162,12 @@ impl LogicalQuery {
         self.bindings.occurrences.len()
     }
 
+    /// The formats of the sources, one for each line of an offset log entry.
+    pub fn source_formats(&self) -> Result<Vec<&str>> {
+        let format = |source: &usize| Ok(streaming(&self.bindings.relations[*source])?.provider.short_name());
+        self.bindings.occurrences.iter().map(format).collect()
+    }
+
     /// Plans the operators. `state_partitions` is `spark.sql.shuffle.partitions` of the query's first batch.
     pub async fn plan_physical(
         self,

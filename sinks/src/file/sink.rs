@@ -66,6 +66,9 @@ impl FileSink {
             state: Mutex::new(State { log: None, staged: None }),
         };
         let log = sink.open_log().await?;
+        if context.is_new && log.latest().is_some() {
+            return Err(sink.of_another_query());
+        }
         sink.check_start(log.latest(), context.next_batch_id)?;
         if context.interrupted && log.latest() < Some(context.next_batch_id) {
             let cleared = abandoned::clear(&sink.stage.folder, sink.stage.mark(context.next_batch_id)).await?;
@@ -85,6 +88,16 @@ impl FileSink {
         CompactibleLog::open(&self.environment, self.log_folder(), self.log_options.clone()).await
     }
 
+    /// Spark skips the batches of a new query whose ids the folder has already, and says nothing.
+    fn of_another_query(&self) -> Error {
+        Error::checkpoint(
+            self.log_folder().uri(""),
+            "the output folder has batches of another query (or of this one with another checkpoint), and the query is new: \
+             its first batches would be taken for those that are there, and be lost. Write to a new folder, or start with \
+             the checkpointLocation that belongs to this one.",
+        )
+    }
+
     /// Compares the newest batch of the output folder with the batch that the query goes on with.
     fn check_start(&self, latest: Option<u64>, next_batch_id: u64) -> Result<()> {
         let expected = latest.map_or(0, |latest| latest + 1);
@@ -101,7 +114,7 @@ impl FileSink {
         if next_batch_id + 1 < expected {
             tracing::warn!(
                 "{}: the output folder already has the batches up to {}, so the batches {next_batch_id} to {} of this \
-                 query will be skipped. If its checkpoint is new, use a new output folder as well.",
+                 query will be skipped.",
                 self.describe(),
                 expected - 1,
                 expected - 1,

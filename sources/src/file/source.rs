@@ -61,6 +61,9 @@ impl FileSource {
         let cleaner = Cleaner::new(&options.clean_source, environment.storage.as_ref(), path)?;
         let log: CompactibleLog<SourceFile> =
             CompactibleLog::open(&environment, context.folder, CompactibleOptions::default()).await?;
+        if !options.file_name_only {
+            check_base(&listing, log.entries())?;
+        }
         let mut seen = SeenFiles::new(options.max_file_age_ms, options.file_name_only);
         for file in log.entries() {
             seen.add(&file.path, file.timestamp);
@@ -160,6 +163,24 @@ impl FileSource {
             Limit::Bytes(most) => (rest.iter().map(|file| file.size as f64).sum(), most as f64),
         };
         left >= most * self.options.discard_cached_input_ratio
+    }
+}
+
+/// Files that were read in the checkpoint's earlier runs must be below the path that is read now.
+fn check_base(listing: &Listing, read: &[SourceFile]) -> Result<()> {
+    let base = listing.base().uri("");
+    let base = base.trim_end_matches('/');
+    let is_below = |path: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    match read.last() {
+        Some(file) if !is_below(&file.path) => Err(Error::checkpoint(
+            &file.path,
+            format!(
+                "Wrong basePath {base} for the root path: the query has read this file before, which is not below the path \
+                 that it reads now. Give the source the path that it had, or start the query with a new \
+                 checkpointLocation. If the files were moved, set fileNameOnly to true."
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -1,0 +1,258 @@
+//! Restarts with a changed query: every row of `spec/08`. What is allowed goes on with a defined answer; everything else is
+//! refused, by name, before a byte of the checkpoint has changed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use wavetank::engine::source::SourceDefinition;
+use wavetank::engine::sql::parse_ddl_schema;
+use wavetank::prelude::*;
+use wavetank::sinks::{ForeachBatch, ForeachBatchProvider};
+use wavetank::{Environment, Error};
+
+#[allow(dead_code, reason = "other tests need more of it")]
+mod support;
+
+#[path = "restarts/changes.rs"]
+mod changes;
+
+use changes::Expect::{Answers, Refused};
+use changes::{COUNTS, Change, JOB, Job, changes};
+
+/// Rows of `spec/08` about what this version does not have: sources named in an offset log of version 2, Kafka, group state
+/// and its like (their operators' own tests), Spark's own upgrades.
+const ELSEWHERE: [&str; 6] = [
+    "sources with offset log v2 and names (4.2+)",
+    "kafka topic set / pattern",
+    "kafka sink topic",
+    "(flat)mapGroupsWithState user function",
+    "transformWithState",
+    "Spark upgrade",
+];
+
+const ROWS: &str = include_str!("restarts/rows.txt");
+
+#[test]
+fn every_row_has_a_change() {
+    let changes = changes();
+    let tested = |row: &&str| changes.iter().any(|change| change.row == *row) || ELSEWHERE.contains(row);
+    let missing: Vec<_> = ROWS.lines().filter(|row| !tested(row)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[tokio::test]
+async fn changes_work_or_are_refused_before_anything_is_written() {
+    let mut wrong = vec![];
+    for change in changes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        if let Err(why) = check(&change, folder.path()).await {
+            wrong.push(format!("{} | {}: {why}", change.row, change.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+async fn check(change: &Change, folder: &Path) -> Result<(), String> {
+    input(folder, 0..2);
+    run(&change.before, folder).await.map_err(|error| format!("before: {error}"))?;
+    (change.meanwhile)(folder);
+    input(folder, 2..4);
+    let written = files(&folder.join(change.after.checkpoint));
+    let output = files(&folder.join("out"));
+    let answer = run(&change.after, folder).await;
+    match (&change.expect, answer) {
+        (Answers(expected), Ok(answer)) if answer == *expected => Ok(()),
+        (Answers(expected), Ok(answer)) => Err(format!("expected\n  {expected}\ngot\n  {answer}")),
+        (Answers(_), Err(error)) => Err(format!("failed: {error}")),
+        (Refused(..), Ok(answer)) => Err(format!("was not refused, but answered {answer}")),
+        (Refused(class, text), Err(error)) => {
+            if error.class() != *class || !error.to_string().contains(text) {
+                return Err(format!("expected {class:?} {text}, got {:?} {error}", error.class()));
+            }
+            let now = files(&folder.join(change.after.checkpoint));
+            let differs = now.iter().filter(|(path, bytes)| written.get(*path) != Some(bytes)).map(|(path, _)| path);
+            // A checkpoint that did not exist has an id and a lock by now, and nothing else.
+            let differs: Vec<_> = differs.filter(|path| !written.is_empty() || !is_begun(path)).collect();
+            if !differs.is_empty() || now.len() < written.len() {
+                return Err(format!("refused, but the checkpoint changed: {differs:?}"));
+            }
+            if files(&folder.join("out")) != output {
+                return Err("refused, but the output changed".into());
+            }
+            Ok(())
+        }
+    }
+}
+
+fn is_begun(path: &str) -> bool {
+    path.ends_with("/metadata") || path.rsplit('/').next().is_some_and(|name| name.starts_with('.'))
+}
+
+const EVENTS: [&str; 4] = [
+    "{\"k\":\"a\",\"v\":1,\"ts\":\"2024-01-01T00:00:10Z\"}\n{\"k\":\"b\",\"v\":2,\"ts\":\"2024-01-01T00:00:11Z\"}\n",
+    "{\"k\":\"a\",\"v\":3,\"ts\":\"2024-01-01T00:00:30Z\"}\n",
+    "{\"k\":\"a\",\"v\":5,\"ts\":\"2024-01-01T00:00:31Z\"}\n",
+    "{\"k\":\"c\",\"v\":7,\"ts\":\"2024-01-01T00:01:00Z\",\"x\":\"new\"}\n",
+];
+
+/// The second stream has no row that matches but the first.
+const OTHERS: [&str; 4] = [
+    "{\"k2\":\"z\",\"w\":10,\"ts2\":\"2024-01-01T00:00:10Z\"}\n",
+    "{\"k2\":\"z\",\"w\":20,\"ts2\":\"2024-01-01T00:00:30Z\"}\n",
+    "{\"k2\":\"z\",\"w\":30,\"ts2\":\"2024-01-01T00:00:31Z\"}\n",
+    "{\"k2\":\"z\",\"w\":40,\"ts2\":\"2024-01-01T00:01:00Z\"}\n",
+];
+
+fn input(folder: &Path, files: std::ops::Range<usize>) {
+    for (name, rows) in [("in", EVENTS), ("in2", OTHERS)] {
+        let folder = folder.join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for number in files.clone() {
+            let path = folder.join(format!("{number}.json"));
+            std::fs::write(&path, rows[number]).expect("a written file");
+            let modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000 + number as u64);
+            std::fs::File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_modified(modified))
+                .expect("a time");
+        }
+    }
+}
+
+async fn stream(
+    session: &Session,
+    name: &str,
+    format: &str,
+    columns: Option<&str>,
+    options: &[(&str, &str)],
+) -> Result<DataFrame, Error> {
+    let definition = SourceDefinition {
+        schema: columns.map(parse_ddl_schema).transpose()?,
+        options: options.iter().map(|(name, value)| (*name, *value)).collect(),
+    };
+    session.create_table(&format!("{name}_table"), format, definition).await?;
+    let frame = session.sql(format!("SELECT * FROM STREAM {name}_table").as_str()).await?;
+    frame.create_or_replace_temp_view(name)?;
+    Ok(frame)
+}
+
+/// Runs the job to its end; answers the rows of its batches.
+async fn run(job: &Job, folder: &Path) -> Result<String, Error> {
+    let session = wavetank::session_builder(Environment::real(folder.to_owned())).build()?;
+    for (key, value) in job.conf {
+        session.set_conf(key, value)?;
+    }
+    let files = job.files_per_trigger.to_string();
+    let events = stream(
+        &session,
+        "events",
+        job.format,
+        Some(job.columns),
+        &[("path", job.path), ("maxFilesPerTrigger", &files)],
+    )
+    .await?;
+    let others = [("path", "in2"), ("maxFilesPerTrigger", "1")];
+    let others = stream(&session, "plain_others", "json", Some("k2 STRING, w INT, ts2 TIMESTAMP"), &others).await?;
+    let ramp =
+        |start: &'static str| [("rowsPerBatch", "2"), ("startTimestamp", start), ("advanceMillisPerBatch", "1000")];
+    stream(&session, "ramp", "rate-micro-batch", None, &ramp("0")).await?;
+    stream(&session, "late_ramp", "rate-micro-batch", None, &ramp("1000000")).await?;
+    if job.columns.contains(" ts ") {
+        let marked = events.with_watermark("ts", job.delay)?;
+        marked.create_or_replace_temp_view("marked")?;
+        marked.drop_duplicates(&["k", "ts"])?.create_or_replace_temp_view("once")?;
+        events.drop_duplicates(&["k"])?.create_or_replace_temp_view("once_by_key")?;
+    }
+    others.with_watermark("ts2", job.delay)?.create_or_replace_temp_view("others")?;
+    let mut frame = session.sql(job.sql).await?;
+    if !job.drop_duplicates.is_empty() {
+        frame = frame.drop_duplicates(job.drop_duplicates)?;
+    }
+    let batches = Arc::new(Mutex::new(BTreeMap::new()));
+    let writer = frame
+        .write_stream()
+        .output_mode(job.mode)
+        .trigger(job.trigger)
+        .query_name(job.name)
+        .option("checkpointLocation", job.checkpoint);
+    let writer = match job.sink {
+        "" => {
+            let batches = Arc::clone(&batches);
+            writer.sink(Arc::new(ForeachBatchProvider::blocking(move |batch: ForeachBatch| {
+                let mut rows: Vec<_> = support::compare::rows_of(&batch.rows)
+                    .into_iter()
+                    .map(|row| serde_json::Value::Array(row).to_string())
+                    .collect();
+                rows.sort();
+                batches.lock().expect("no panic here").insert(batch.batch_id, rows.join(" "));
+                Ok::<(), Error>(())
+            })))
+        }
+        "json" => writer.format("json").option("path", job.output),
+        format => writer.format(format),
+    };
+    writer.start().await?.await_termination().await?;
+    let batches = batches.lock().expect("no panic here");
+    Ok(batches.values().cloned().collect::<Vec<_>>().join(" | "))
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a readable folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("a copied file");
+        }
+    }
+}
+
+/// Every file below a folder, with its bytes.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(folder) else { continue };
+        for entry in entries {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.to_string_lossy().into_owned(), std::fs::read(&path).expect("a readable file"));
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn the_number_of_partitions_is_the_checkpoints() -> wavetank::Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    input(folder.path(), 0..2);
+    run(&Job { conf: &[("spark.sql.shuffle.partitions", "3")], ..COUNTS }, folder.path()).await?;
+    input(folder.path(), 2..4);
+    run(&Job { conf: &[("spark.sql.shuffle.partitions", "5")], ..COUNTS }, folder.path()).await?;
+    let session = wavetank::session_builder(Environment::real(folder.path().to_owned())).build()?;
+    let rows = session.read().format("state-metadata").load_path("checkpoint").await?.collect().await?;
+    let rows = serde_json::to_string(&support::compare::rows_of(&rows)).expect("JSON");
+    assert_eq!(rows, r#"[[0,"stateStoreSave","default",3,0,3,null]]"#);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_run_on_the_same_checkpoint_is_refused_while_the_first_one_lives() -> wavetank::Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    input(folder.path(), 0..2);
+    let session = wavetank::session_builder(Environment::real(folder.path().to_owned())).build()?;
+    let events = stream(&session, "events", "json", Some(JOB.columns), &[("path", "in")]).await?;
+    let writer = events.write_stream().format("noop").option("checkpointLocation", "checkpoint");
+    let first = writer.clone().start().await?;
+    first.process_all_available().await?;
+    let error = writer.start().await.expect_err("the checkpoint is taken");
+    assert_eq!(error.class(), Some("CONCURRENT_QUERY"), "{error}");
+    first.stop().await
+}
