@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::draw;
 use crate::effects::{Outcome, kind_of};
+use crate::oracle::Judged;
 use crate::page;
 use crate::runner::{Failure, FailureKind, LifeEnd, Run, baseline_of, judge, run};
 use crate::scenario::Scenario;
@@ -91,6 +92,14 @@ struct SeedRun {
     baseline: Run,
     disturbed: Run,
     found: Option<Found>,
+    modelled: bool,
+}
+
+/// What is wrong with a run, and who said so.
+struct Verdict {
+    failures: Vec<Failure>,
+    /// Whether the reference model could follow.
+    modelled: bool,
 }
 
 impl Campaign<'_> {
@@ -122,16 +131,16 @@ impl Campaign<'_> {
     fn seed(&self, seed: u64) -> SeedRun {
         let scenario = (self.scenario)(seed);
         let baseline = run(&scenario, self.subject);
-        let sound = judge(&baseline, &baseline);
-        if !sound.is_empty() {
-            let found = Some(self.failed(seed, &scenario, &sound));
-            return SeedRun { disturbed: baseline.clone(), baseline, found };
+        let verdict = judge_alone(&scenario, &baseline, self.subject);
+        if !verdict.failures.is_empty() {
+            let found = Some(self.failed(seed, &scenario, &verdict.failures));
+            return SeedRun { disturbed: baseline.clone(), baseline, found, modelled: true };
         }
         let scenario = scenario.with_faults(draw::faults(seed, &baseline.trace));
         let disturbed = run(&scenario, self.subject);
-        let failures = judge_against(&scenario, &disturbed, &baseline, self.subject);
-        let found = (!failures.is_empty()).then(|| self.failed(seed, &scenario, &failures));
-        SeedRun { baseline, disturbed, found }
+        let verdict = judge_against(&scenario, &disturbed, &baseline, self.subject);
+        let found = (!verdict.failures.is_empty()).then(|| self.failed(seed, &scenario, &verdict.failures));
+        SeedRun { baseline, disturbed, found, modelled: verdict.modelled }
     }
 
     fn failed(&self, seed: u64, scenario: &Scenario, failures: &[Failure]) -> Found {
@@ -155,28 +164,49 @@ impl Campaign<'_> {
 /// Runs a scenario without and with its faults; the runs, and what is wrong.
 pub fn check(scenario: &Scenario, subject: &dyn Subject) -> (Run, Run, Vec<Failure>) {
     let baseline = run(&scenario.undisturbed(), subject);
-    let mut failures = judge(&baseline, &baseline);
-    if scenario.faults.is_empty() {
-        return (baseline.clone(), baseline, failures);
+    let verdict = judge_alone(scenario, &baseline, subject);
+    if scenario.faults.is_empty() || !verdict.failures.is_empty() {
+        return (baseline.clone(), baseline, verdict.failures);
     }
     let run = run(scenario, subject);
-    if failures.is_empty() {
-        failures = judge_against(scenario, &run, &baseline, subject);
-    }
-    (baseline, run, failures)
+    let verdict = judge_against(scenario, &run, &baseline, subject);
+    (baseline, run, verdict.failures)
 }
 
-/// Judges a run by the undisturbed one, or by one with the same interruptions if it had any.
-fn judge_against(scenario: &Scenario, disturbed: &Run, undisturbed: &Run, subject: &dyn Subject) -> Vec<Failure> {
-    if disturbed.interruptions.is_empty() {
-        return judge(disturbed, undisturbed);
+fn judge_alone(scenario: &Scenario, run: &Run, subject: &dyn Subject) -> Verdict {
+    let mut failures = judge(run, run);
+    let (said, modelled) = followed(subject.oracle(scenario, run));
+    if run.failures.is_empty() {
+        failures.extend(said);
     }
-    judge(disturbed, &run(&baseline_of(scenario, disturbed), subject))
+    Verdict { failures, modelled }
+}
+
+fn followed(judged: Judged) -> (Vec<Failure>, bool) {
+    match judged {
+        Judged::Followed(failures) => (failures, true),
+        Judged::Beyond(_) => (Vec::new(), false),
+    }
+}
+
+/// Judges a run by the model; where that cannot follow, by the undisturbed run, or by one with the same interruptions.
+fn judge_against(scenario: &Scenario, disturbed: &Run, undisturbed: &Run, subject: &dyn Subject) -> Verdict {
+    let alone = judge_alone(scenario, disturbed, subject);
+    if alone.modelled || !alone.failures.is_empty() {
+        return alone;
+    }
+    let failures = if disturbed.interruptions.is_empty() {
+        judge(disturbed, undisturbed)
+    } else {
+        judge(disturbed, &run(&baseline_of(scenario, disturbed), subject))
+    };
+    Verdict { failures, modelled: false }
 }
 
 impl Report {
     fn add(&mut self, seed: u64, done: SeedRun) {
-        let SeedRun { baseline, disturbed, found } = done;
+        let SeedRun { baseline, disturbed, found, modelled } = done;
+        *self.marks.entry("the model could follow".to_owned()).or_default() += u64::from(modelled);
         self.progress.seeds_count += 1;
         self.progress.failures_count += u64::from(found.is_some());
         for run in [&baseline, &disturbed] {

@@ -25,6 +25,7 @@ use wavetank_engine::storage::DurableLocal;
 use crate::clock::VirtualClock;
 use crate::disk::CrashImage;
 use crate::fault::{Fault, Harm};
+use crate::plant::{Bug, Plant};
 
 /// What is done to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -150,6 +151,8 @@ struct Inner {
     /// Path prefix -> label, longest prefix first.
     roots: Vec<(String, String)>,
     faults: BTreeMap<(u32, String), Vec<Harm>>,
+    /// Planted bugs, by kind of effect.
+    plants: BTreeMap<String, Bug>,
     fired: BTreeSet<(u32, String)>,
     life: u32,
     death: Option<Death>,
@@ -158,7 +161,11 @@ struct Inner {
     life_effects_limit: Option<u64>,
     trace: Vec<Effect>,
     waker: Option<Waker>,
+    probe: Option<Probe>,
 }
+
+/// Called before (`true`) and after (`false`) each effect of a process that lives, with the effect's name.
+pub type Probe = Arc<dyn Fn(u32, &str, bool) + Send + Sync>;
 
 impl Effects {
     /// A seam without faults, in life 0.
@@ -186,6 +193,20 @@ impl Effects {
         }
     }
 
+    /// Plants bugs at kinds of effects; one bug per kind.
+    pub fn plant(&self, plants: impl IntoIterator<Item = Plant>) {
+        self.inner().plants.extend(plants.into_iter().map(|plant| (plant.kind, plant.bug)));
+    }
+
+    /// The bug that is planted at this effect, if any.
+    pub fn planted(&self, op: Op, path: &str) -> Option<Bug> {
+        let inner = self.inner();
+        if inner.plants.is_empty() {
+            return None;
+        }
+        inner.plants.get(&kind_of(&format!("{} {}", inner.subject(path), op.as_str()))).cloned()
+    }
+
     /// A life ends as a runaway after this many effects.
     pub fn limit(&self, life_effects_limit: u64) {
         self.inner().life_effects_limit = Some(life_effects_limit);
@@ -209,6 +230,11 @@ impl Effects {
         inner.counts.clear();
         inner.life_effects_count = 0;
         inner.life
+    }
+
+    /// Calls `probe` before and after each effect, or nobody any more.
+    pub fn set_probe(&self, probe: Option<Probe>) {
+        self.inner().probe = probe;
     }
 
     /// Why the running life ended, if it did.
@@ -241,18 +267,18 @@ impl Effects {
         self.inner().trace.iter().fold(0, |hash, effect| XxHash64::oneshot(hash, effect.to_string().as_bytes()))
     }
 
-    /// Performs an effect of `life`: calls `act` with the error that a fault injects, if one does. `act` decides what
-    /// such an error leaves behind, and must then answer with an error.
+    /// Performs an effect of `life`: calls `act` with what it must mind: an error that a fault injects ([`Begun::check`];
+    /// `act` decides what such an error leaves behind, and must then answer with an error), or a planted bug.
     pub fn perform<T>(
         &self,
         life: u32,
         op: Op,
         path: &str,
         digest: impl FnOnce(&T) -> u64,
-        act: impl FnOnce(Option<Injected>) -> io::Result<T>,
+        act: impl FnOnce(&Begun) -> io::Result<T>,
     ) -> io::Result<T> {
         let begun = self.begin(life, op, path)?;
-        let result = act(begun.injected);
+        let result = act(&begun);
         let (outcome, digest) = match &result {
             Ok(value) => (Outcome::Done, digest(value)),
             Err(error) => (Outcome::Refused(error.kind()), 0),
@@ -271,7 +297,13 @@ impl Effects {
         if !harms.is_empty() {
             inner.fired.insert(key.clone());
         }
-        let mut begun = Begun { life, op, name: key.1, injected: None, after: None };
+        let bug = if inner.plants.is_empty() { None } else { inner.plants.get(&kind_of(&key.1)).cloned() };
+        let mut begun = Begun { life, op, name: key.1, injected: None, after: None, bug };
+        if let Some(probe) = inner.probe.clone() {
+            drop(inner);
+            probe(life, &begun.name, true);
+            inner = self.inner();
+        }
         let at_us = self.clock.now_us();
         let mut passes_us = 0;
         let mut steps_us = 0;
@@ -304,6 +336,11 @@ impl Effects {
     pub fn end(&self, begun: Begun, outcome: Outcome, digest: u64) -> io::Result<()> {
         let mut inner = self.inner();
         inner.check_alive(begun.life)?;
+        if let Some(probe) = inner.probe.clone() {
+            drop(inner);
+            probe(begun.life, &begun.name, false);
+            inner = self.inner();
+        }
         let at_us = self.clock.now_us();
         match &begun.after {
             Some(Harm::CrashAfter { image }) => {
@@ -359,10 +396,17 @@ pub struct Begun {
     name: String,
     /// The error to give instead of doing it.
     pub injected: Option<Injected>,
+    /// A bug that is planted at it.
+    pub bug: Option<Bug>,
     after: Option<Harm>,
 }
 
 impl Begun {
+    /// The injected error, if there is one, for effects that it prevents altogether.
+    pub fn check(&self) -> io::Result<()> {
+        self.injected.map_or(Ok(()), |injected| Err(injected.into()))
+    }
+
     fn effect(&self, at_us: i64, outcome: Outcome, digest: u64) -> Effect {
         Effect { life: self.life, at_us, name: self.name.clone(), op: self.op, outcome, digest }
     }
@@ -496,7 +540,7 @@ mod tests {
     }
 
     fn do_it(effects: &Effects, life: u32, op: Op, path: &str) -> io::Result<bool> {
-        effects.perform(life, op, path, |_| 1, |injected| injected.map_or(Ok(true), |i| Err(i.into())))
+        effects.perform(life, op, path, |_| 1, |begun| begun.check().map(|()| true))
     }
 
     fn names(effects: &Effects) -> Vec<String> {

@@ -10,6 +10,9 @@ use wavetank_engine::query::StreamingQuery;
 use wavetank_engine::session::SessionBuilder;
 use wavetank_sinks::MemoryTables;
 
+use crate::oracle::{Judged, judge_by_model};
+use crate::runner::Run;
+use crate::scenario::Scenario;
 use crate::subject::{Life, Running, Subject};
 use crate::user::GivenProvider;
 
@@ -32,6 +35,10 @@ impl Queries {
 impl Subject for Pipeline {
     fn start<'a>(&'a self, life: Life<'a>) -> LocalBoxFuture<'a, Result<Box<dyn Running>>> {
         start(life).boxed_local()
+    }
+
+    fn oracle(&self, scenario: &Scenario, run: &Run) -> Judged {
+        judge_by_model(scenario, run)
     }
 }
 

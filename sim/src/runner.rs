@@ -8,13 +8,14 @@
 //! A step that a crash interrupted is done again by the next life; rows that arrived stay arrived. A query that ends
 //! with an error is started again when a fault excuses the error, as an operator would, and is a failure otherwise.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use twox_hash::XxHash64;
 use wavetank_engine::environment::Clock;
 use wavetank_engine::sink::OutputMode;
 use wavetank_engine::storage::Posix;
@@ -23,6 +24,7 @@ use crate::disk::CrashImage;
 use crate::effects::{Death, Effect};
 use crate::fault::{Fault, Harm};
 use crate::observe::{Logs, Observed, Seen, durable_logs, log_complaints, observe};
+use crate::panics;
 use crate::scenario::{Scenario, Step};
 use crate::subject::{Life, Subject};
 use crate::tape::Tapes;
@@ -51,12 +53,32 @@ pub struct Run {
     pub digest: u64,
     /// How much virtual time passed, in microseconds.
     pub virtual_us: u64,
+    /// By checkpoint: the batch that each life after the first began with.
+    pub starts: BTreeMap<String, Vec<u64>>,
+    /// Every entry that logs and source logs ever had: path below the home -> text.
+    pub history: BTreeMap<String, String>,
     /// Where a run without harm must be interrupted too, to run the same batches: a query that starts again with
     /// nothing promised decides anew whether a batch without data is due (`spec/01`: not before one with data).
     pub interruptions: Vec<Fault>,
-    /// By life that crashed: what the disk would have held after it, by image, for the images asked for.
-    pub images: BTreeMap<u32, BTreeMap<CrashImage, u64>>,
+    /// The places where it could have died, for [`run_probed`].
+    pub points: Vec<Point>,
 }
+
+/// A place where a process can die, before or after an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// The life.
+    pub life: u32,
+    /// The effect.
+    pub name: String,
+    /// Before it, or after it.
+    pub before: bool,
+    /// By image: a digest of everything that a crash here would leave to the next life. Equal digests, equal futures.
+    pub left: Left,
+}
+
+/// By image: what a crash leaves, as a digest.
+pub type Left = Arc<Vec<(CrashImage, u64)>>;
 
 /// How a life ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,32 +140,38 @@ impl fmt::Display for Failure {
 
 /// Runs a scenario to its end.
 pub fn run(scenario: &Scenario, subject: &dyn Subject) -> Run {
-    run_with_images(scenario, subject, &[])
-}
-
-/// Runs a scenario to its end, and finds out at each crash what the disk would have held under other images.
-pub fn run_with_images(scenario: &Scenario, subject: &dyn Subject, images: &[CrashImage]) -> Run {
     let mut runner = Runner::new(scenario, subject);
-    runner.images_asked = images;
     while runner.live() {}
     runner.finish()
+}
+
+/// Runs a scenario to its end, and finds out at each place where it could have died what it would have left behind,
+/// under each of these images.
+pub fn run_probed(scenario: &Scenario, subject: &dyn Subject, images: &[CrashImage]) -> Run {
+    let mut runner = Runner::new(scenario, subject);
+    let points = runner.probe(images);
+    while runner.live() {}
+    let mut run = runner.finish();
+    run.points = std::mem::take(&mut *points.lock().unwrap_or_else(PoisonError::into_inner));
+    run
 }
 
 struct Runner<'a> {
     scenario: &'a Scenario,
     subject: &'a dyn Subject,
-    world: World,
+    world: Arc<World>,
     tapes: Tapes,
     witnesses: Witnesses,
     progress: RefCell<Progress>,
+    /// The step that is being done, for probes.
+    step: Arc<AtomicUsize>,
     observed: Observed,
     /// What was durable in the logs when they were last looked at.
     promised: BTreeMap<String, Logs>,
     lives: Vec<LifeEnd>,
     failures: Vec<Failure>,
-    images_asked: &'a [CrashImage],
-    images: BTreeMap<u32, BTreeMap<CrashImage, u64>>,
     interruptions: Vec<Fault>,
+    starts: BTreeMap<String, Vec<u64>>,
     /// The life that a run with only these interruptions would be in.
     calm_life: u32,
 }
@@ -167,6 +195,7 @@ impl<'a> Runner<'a> {
     fn new(scenario: &'a Scenario, subject: &'a dyn Subject) -> Self {
         let world = World::new(scenario.seed);
         world.effects().arm(scenario.faults.iter().cloned());
+        world.effects().plant(scenario.plants.iter().cloned());
         // A pipeline may read a folder before the first file is in it.
         let files =
             scenario.steps.iter().filter_map(|step| if let Step::Drop { file, .. } = step { Some(file) } else { None });
@@ -174,7 +203,8 @@ impl<'a> Runner<'a> {
         Self {
             scenario,
             subject,
-            world,
+            world: Arc::new(world),
+            step: Arc::default(),
             tapes: Tapes::default(),
             witnesses: Witnesses::default(),
             progress: RefCell::default(),
@@ -182,31 +212,62 @@ impl<'a> Runner<'a> {
             promised: BTreeMap::new(),
             lives: Vec::new(),
             failures: Vec::new(),
-            images_asked: &[],
-            images: BTreeMap::new(),
             interruptions: Vec::new(),
+            starts: BTreeMap::new(),
             calm_life: 0,
         }
     }
 
+    /// Notes every place where the process could die.
+    fn probe(&mut self, images: &[CrashImage]) -> Arc<Mutex<Vec<Point>>> {
+        let points: Arc<Mutex<Vec<Point>>> = Arc::default();
+        let (noted, world, images) = (Arc::clone(&points), Arc::clone(&self.world), images.to_vec());
+        let (tapes, witnesses, step) = (self.tapes.clone(), self.witnesses.clone(), Arc::clone(&self.step));
+        let last: Mutex<Option<(Vec<u64>, Left)>> = Mutex::default();
+        self.world.effects().set_probe(Some(Arc::new(move |life, name: &str, before| {
+            let step = step.load(Ordering::Relaxed) as u64;
+            let version = vec![u64::from(life), step, world.disk().version(), tapes.version(), witnesses.version()];
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = match &*last {
+                Some((known, left)) if *known == version => Arc::clone(left),
+                _ => {
+                    let outside = [u64::from(life), step, tapes.version(), witnesses.version()];
+                    let outside = outside.iter().fold(0, |hash, n| XxHash64::oneshot(hash, &n.to_le_bytes()));
+                    let left = images.iter().map(|image| {
+                        // A kill leaves what is not synced to a later power cut.
+                        let unsynced =
+                            if *image == CrashImage::Kill { world.disk().unsynced_count() as u64 } else { 0 };
+                        (*image, XxHash64::oneshot(outside ^ unsynced, &world.digest_after(*image).to_le_bytes()))
+                    });
+                    Arc::new(left.collect())
+                }
+            };
+            *last = Some((version, Arc::clone(&left)));
+            let point = Point { life, name: name.to_owned(), before, left };
+            noted.lock().unwrap_or_else(PoisonError::into_inner).push(point);
+        })));
+        points
+    }
+
     /// One life, and what comes after it; `false` when it was the last one.
     fn live(&mut self) -> bool {
-        let ended = catch_unwind(AssertUnwindSafe(|| self.world.run(|_| self.life())));
+        let (ended, panic) = panics::catch(|| self.world.run(|_| self.life()));
         let end = match ended {
-            Ok(Ended::Finished(Ok(Stop::Done))) => LifeEnd::Done,
-            Ok(Ended::Finished(Ok(Stop::Restart))) => LifeEnd::Restarted,
-            Ok(Ended::Finished(Err(error))) => LifeEnd::Error(error.to_string()),
-            Ok(Ended::Died(Death::Crash { at, image })) => LifeEnd::Crashed { at, image },
-            Ok(Ended::Died(Death::Runaway { effects_count })) => {
+            Some(Ended::Finished(Ok(Stop::Done))) => LifeEnd::Done,
+            Some(Ended::Finished(Ok(Stop::Restart))) => LifeEnd::Restarted,
+            Some(Ended::Finished(Err(error))) => LifeEnd::Error(error.to_string()),
+            Some(Ended::Died(Death::Crash { at, image })) => LifeEnd::Crashed { at, image },
+            Some(Ended::Died(Death::Runaway { effects_count })) => {
                 LifeEnd::GivenUp(format!("it had {effects_count} effects and did not end"))
             }
-            Ok(Ended::Stuck) => LifeEnd::GivenUp("nothing can run and nothing waits for any moment".to_owned()),
-            Ok(Ended::OutOfTime) => LifeEnd::GivenUp("a day passed and it did not end".to_owned()),
-            Err(panic) => {
-                self.fail(FailureKind::Panic, panic_text(panic.as_ref()));
-                LifeEnd::GivenUp("it panicked".to_owned())
-            }
+            Some(Ended::Stuck) => LifeEnd::GivenUp("nothing can run and nothing waits for any moment".to_owned()),
+            Some(Ended::OutOfTime) => LifeEnd::GivenUp("a day passed and it did not end".to_owned()),
+            None => LifeEnd::GivenUp("it panicked".to_owned()),
         };
+        if let Some(panic) = panic {
+            let life = self.world.effects().life();
+            self.fail(FailureKind::Panic, format!("life {life}: {panic}"));
+        }
         let goes_on = self.after(&end);
         self.look();
         if goes_on {
@@ -226,6 +287,10 @@ impl<'a> Runner<'a> {
     }
 
     fn note_interruption(&mut self, end: &LifeEnd) {
+        for (root, logs) in &self.observed.logs {
+            let next = logs.commits.keys().next_back().map_or(0, |done| done + 1);
+            self.starts.entry(root.clone()).or_default().push(next);
+        }
         if *end == LifeEnd::Restarted {
             self.calm_life += 1;
             return;
@@ -250,8 +315,6 @@ impl<'a> Runner<'a> {
             LifeEnd::Done => false,
             LifeEnd::Restarted => true,
             LifeEnd::Crashed { image, .. } => {
-                let digests = self.images_asked.iter().map(|image| (*image, self.world.digest_after(*image)));
-                self.images.insert(self.world.effects().life(), digests.collect());
                 self.world.crash(*image);
                 true
             }
@@ -289,6 +352,9 @@ impl<'a> Runner<'a> {
 
     /// Looks at the world from outside and judges the logs.
     fn look(&mut self) {
+        if self.world.effects().death().is_none() {
+            self.world.disk().do_deferred();
+        }
         let now = observe(self.world.disk(), &self.witnesses);
         for complaint in log_complaints(&self.promised, &now, unlinks_float(self.scenario)) {
             self.fail(FailureKind::Log, complaint);
@@ -315,6 +381,7 @@ impl<'a> Runner<'a> {
             .await?;
         loop {
             let at = self.progress.borrow().step;
+            self.step.store(at, Ordering::Relaxed);
             let Some(step) = self.scenario.steps.get(at) else { break };
             self.progress.borrow_mut().steps.push((self.world.clock().now_us(), number, at));
             match step {
@@ -375,6 +442,12 @@ impl<'a> Runner<'a> {
 
     fn finish(self) -> Run {
         let effects = self.world.effects();
+        effects.set_probe(None); // it holds the world
+        let home = format!("{HOME}/");
+        let history = self.world.disk().history().into_iter().filter_map(|(path, data)| {
+            Some((path.strip_prefix(&home)?.to_owned(), String::from_utf8_lossy(&data).into_owned()))
+        });
+        let history = history.collect();
         Run {
             digest: effects.trace_digest() ^ self.world.disk().digest(),
             trace: effects.take_trace(),
@@ -384,8 +457,10 @@ impl<'a> Runner<'a> {
             fired: effects.fired(),
             steps: self.progress.into_inner().steps,
             virtual_us: self.world.clock().monotonic_us(),
-            images: self.images,
+            points: Vec::new(),
             interruptions: self.interruptions,
+            starts: self.starts,
+            history,
         }
     }
 }
@@ -411,11 +486,6 @@ fn unlinks_float(scenario: &Scenario) -> bool {
 
 fn harm_is_an_error(harm: &Harm) -> bool {
     matches!(harm, Harm::NoSpace | Harm::Eio | Harm::Denied | Harm::LostReply)
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("something that is no text").to_owned()
 }
 
 /// Everything that is wrong with a run, compared with the same scenario without faults but with the interruptions of

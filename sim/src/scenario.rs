@@ -27,6 +27,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::plant::Plant;
 
 /// The whole input of one simulated run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub struct Scenario {
     /// Settings (`SET key = value`) of lives, by their number; a life without an entry has those of the one before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "by_life")]
     pub settings: BTreeMap<u32, BTreeMap<String, String>>,
+    /// Bugs that the engine has in this run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plants: Vec<Plant>,
     /// What the world outside does.
     #[serde(default, rename = "step", skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
@@ -181,6 +185,7 @@ mod tests {
             about: "a torn file".into(),
             seed: u64::MAX >> 1,
             script: "CREATE TABLE t\n USING json".into(),
+            plants: vec!["late checkpoint/offsets/N link".parse().unwrap()],
             settings: BTreeMap::from([(1, BTreeMap::from([("spark.sql.shuffle.partitions".into(), "3".into())]))]),
             steps: vec![
                 Step::Add { tape: "t".into(), rows: vec![r#"{"a":"it's"}"#.into()] },

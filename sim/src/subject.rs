@@ -11,10 +11,20 @@ use wavetank_engine::environment::Environment;
 use wavetank_engine::sink::SinkProvider;
 use wavetank_engine::source::SourceProvider;
 
+use crate::oracle::Judged;
+use crate::runner::Run;
+use crate::scenario::Scenario;
+
 /// A kind of process that can be started in a world.
 pub trait Subject {
     /// Starts it, in one life: what is running afterwards goes on until it is stopped or dies.
     fn start<'a>(&'a self, life: Life<'a>) -> LocalBoxFuture<'a, Result<Box<dyn Running>>>;
+
+    /// What a model of this kind of process says about a finished run.
+    fn oracle(&self, scenario: &Scenario, run: &Run) -> Judged {
+        let _ = (scenario, run);
+        Judged::Beyond("there is no model of it".to_owned())
+    }
 }
 
 /// What is running in one life of the process.

@@ -22,6 +22,7 @@ use wavetank_engine::source::{Offset, ReadLimit, Source, SourceContext, SourceDe
 use wavetank_engine::{Error, Result};
 
 use crate::effects::{Effects, Op, Outcome};
+use crate::plant::Bug;
 
 /// The tapes of a world, by name. Clones share them; they outlive every life of the process.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +45,11 @@ impl Tapes {
     /// Rows arrive on a tape, as one block. JSON objects, one per row.
     pub fn add(&self, tape: &str, rows: Vec<String>) {
         self.lock().entry(tape.to_owned()).or_default().blocks.push(rows);
+    }
+
+    /// A number that changes whenever rows arrived or were released.
+    pub fn version(&self) -> u64 {
+        self.lock().values().map(|tape| (tape.blocks.len() + tape.released.values().sum::<usize>()) as u64).sum()
     }
 
     /// The source for one life of the process.
@@ -125,11 +131,17 @@ struct TapeSource {
 }
 
 impl TapeSource {
-    fn effect<T>(&self, op: Op, what: &str, digest: impl FnOnce(&T) -> u64, act: impl FnOnce() -> T) -> Result<T> {
+    fn effect<T>(
+        &self,
+        op: Op,
+        what: &str,
+        digest: impl FnOnce(&T) -> u64,
+        act: impl FnOnce(Option<&Bug>) -> T,
+    ) -> Result<T> {
         let path = format!("/tape/{}{what}", self.name);
-        let done = self.effects.perform(self.life, op, &path, digest, |injected| match injected {
-            Some(injected) => Err(io::Error::from(injected)),
-            None => Ok(act()),
+        let done = self.effects.perform(self.life, op, &path, digest, |begun| {
+            begun.check()?;
+            Ok(act(begun.bug.as_ref()))
         });
         done.map_err(|error| refused(&path, error))
     }
@@ -161,7 +173,7 @@ impl Source for TapeSource {
 
     async fn latest_offset(&self, start: Option<&Offset>, limit: ReadLimit) -> Result<Option<Offset>> {
         let read = blocks_read(start)?;
-        let there = self.effect(Op::Query, "", |there| *there as u64, || self.tapes.blocks_count(&self.name))?;
+        let there = self.effect(Op::Query, "", |there| *there as u64, |_| self.tapes.blocks_count(&self.name))?;
         let pin = *self.pin.lock().unwrap_or_else(PoisonError::into_inner);
         let mut end = there.min(pin.unwrap_or(usize::MAX)).max(read);
         if let (ReadLimit::Default, Some(most)) = (limit, self.blocks_per_trigger) {
@@ -191,7 +203,15 @@ impl Source for TapeSource {
             Op::Read,
             &what,
             |rows: &Vec<String>| rows.iter().fold(0, |hash, row| twox_hash::XxHash64::oneshot(hash, row.as_bytes())),
-            || self.tapes.rows(&self.name, &self.reader, from, to),
+            |bug| match bug {
+                Some(Bug::Skip) => Vec::new(),
+                Some(Bug::Twice) => {
+                    let rows = self.tapes.rows(&self.name, &self.reader, from, to);
+                    [rows.clone(), rows].concat()
+                }
+                Some(Bug::Late) => self.tapes.rows(&self.name, &self.reader, from.saturating_sub(1), to),
+                _ => self.tapes.rows(&self.name, &self.reader, from, to),
+            },
         )?;
         let mut batch = decode(&self.schema, &rows)?;
         if let Some(columns) = projection {
@@ -202,7 +222,15 @@ impl Source for TapeSource {
 
     async fn commit(&self, end: &Offset) -> Result<()> {
         let before = blocks_read(Some(end))?;
-        self.effect(Op::Release, &format!("/{before}"), |()| 0, || self.tapes.release(&self.name, &self.reader, before))
+        self.effect(
+            Op::Release,
+            &format!("/{before}"),
+            |()| 0,
+            |bug| {
+                // The bug of a source that forgets one block too many.
+                self.tapes.release(&self.name, &self.reader, before + usize::from(bug == Some(&Bug::Twice)));
+            },
+        )
     }
 }
 

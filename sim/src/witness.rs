@@ -17,7 +17,8 @@ use twox_hash::XxHash64;
 use wavetank_engine::sink::{OutputBatch, OutputMode, Sink, SinkContext, SinkProvider};
 use wavetank_engine::{Error, Result};
 
-use crate::effects::{Effects, Op};
+use crate::effects::{Begun, Effects, Op};
+use crate::plant::Bug;
 use crate::tape::{ended, refused};
 
 /// The witnesses of a world, by name. Clones share them; they outlive every life of the process.
@@ -47,9 +48,22 @@ impl Witnesses {
         self.lock().clone()
     }
 
+    /// A number that changes whenever a batch was committed.
+    pub fn version(&self) -> u64 {
+        self.lock().values().map(|witness| (witness.batches.len() + witness.complaints.len()) as u64).sum()
+    }
+
     /// The sink for one life of the process.
     pub fn provider(&self, effects: &Effects, life: u32) -> Arc<dyn SinkProvider> {
         Arc::new(WitnessProvider { witnesses: self.clone(), effects: effects.clone(), life })
+    }
+
+    /// The bug of a sink that does not know which batches it has: rows of a batch that is there are added again.
+    fn append(&self, name: &str, batch_id: u64, rows: Option<Vec<String>>) {
+        let mut tables = self.lock();
+        if let Some(there) = tables.get_mut(name).and_then(|witness| witness.batches.get_mut(&batch_id)) {
+            there.extend(rows.into_iter().flatten());
+        }
     }
 
     /// Makes a batch visible. `rows` is what was staged for it in this life, if anything was.
@@ -127,12 +141,15 @@ impl Sink for WitnessSink {
     async fn write(&self, batch: OutputBatch) -> Result<Option<u64>> {
         let path = format!("/witness/{}/{}", self.name, batch.batch_id);
         let begun = self.effects.begin(self.life, Op::Stage, &path).map_err(|error| refused(&path, error))?;
-        if let Some(injected) = begun.injected {
-            return Err(refused(&path, injected.into()));
-        }
+        begun.check().map_err(|error| refused(&path, error))?;
         let partitions = batch.partitions.into_iter().map(|stream| stream.try_collect::<Vec<RecordBatch>>());
         let batches = try_join_all(partitions).await.map_err(Error::from)?.concat();
         let mut rows = json_rows(&batches)?;
+        match begun.bug {
+            Some(Bug::Skip) => drop(rows.pop()),
+            Some(Bug::Twice) => rows.extend(rows.first().cloned()),
+            _ => {}
+        }
         rows.sort_unstable();
         let rows_count = rows.len() as u64;
         let digest = rows.iter().fold(0, |hash, row| XxHash64::oneshot(hash, row.as_bytes()));
@@ -145,16 +162,16 @@ impl Sink for WitnessSink {
         let path = format!("/witness/{}/{batch_id}", self.name);
         let staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner).take();
         let rows = staged.filter(|(staged_id, _)| *staged_id == batch_id).map(|(_, rows)| rows);
-        let done = self.effects.perform(
-            self.life,
-            Op::Commit,
-            &path,
-            |()| 0,
-            |injected| match injected {
-                Some(injected) => Err(injected.into()),
-                None => self.witnesses.commit(&self.name, self.mode, batch_id, rows),
-            },
-        );
+        let commit = |begun: &Begun| {
+            begun.check()?;
+            match begun.bug {
+                Some(Bug::Skip) => return Ok(()),
+                Some(Bug::Twice) => self.witnesses.append(&self.name, batch_id, rows.clone()),
+                _ => {}
+            }
+            self.witnesses.commit(&self.name, self.mode, batch_id, rows)
+        };
+        let done = self.effects.perform(self.life, Op::Commit, &path, |()| 0, commit);
         done.map_err(|error| refused(&path, error))
     }
 }

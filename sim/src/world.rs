@@ -184,6 +184,7 @@ impl World {
 
     /// Begins the next life, on what the last one left: a restart, or after [`World::crash`] a recovery.
     pub fn reboot(&self) -> u32 {
+        self.disk.do_deferred();
         // Whatever held a lock is gone, gracefully or not.
         self.disk.crash(CrashImage::Kill, self.entropy);
         self.effects.next_life()

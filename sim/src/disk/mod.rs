@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -31,6 +31,7 @@ use wavetank_engine::storage::{LockGuard, Posix};
 
 use crate::clock::VirtualClock;
 use crate::effects::{Effects, Injected, Op};
+use crate::plant::{Bug, rewritten};
 pub use image::CrashImage;
 use image::{Change, Pending, Verb, survive};
 use tree::{Ino, Node, ROOT, Tree, refuse};
@@ -51,12 +52,22 @@ struct State {
     pending: Vec<Pending>,
     inodes_count: Ino,
     calls_count: u64,
+    syncs_count: u64,
     capacity_bytes: Option<u64>,
     /// Locked inode -> its holder.
     locks: BTreeMap<Ino, u64>,
     holders_count: u64,
     gone_count: u32,
+    history: BTreeMap<String, Bytes>,
+    /// For planted bugs: calls that are done late, and answers that are given again.
+    deferred: Vec<Deferred>,
+    first_reads: BTreeMap<PathBuf, Bytes>,
 }
+
+type Deferred = Box<dyn FnOnce(&mut State) + Send>;
+
+/// Names of files whose every content is remembered, for oracles: entries of logs and of source logs.
+const REMEMBERED: [&str; 2] = ["/offsets/", "/sources/"];
 
 impl SimDisk {
     /// An empty disk whose files are dated by `clock`.
@@ -68,10 +79,14 @@ impl SimDisk {
             pending: Vec::new(),
             inodes_count: ROOT,
             calls_count: 0,
+            syncs_count: 0,
             capacity_bytes: None,
             locks: BTreeMap::new(),
             holders_count: 0,
             gone_count: 0,
+            history: BTreeMap::new(),
+            deferred: Vec::new(),
+            first_reads: BTreeMap::new(),
         };
         Self { state: Arc::new(Mutex::new(state)), clock }
     }
@@ -95,6 +110,11 @@ impl SimDisk {
         self.state().capacity_bytes = capacity_bytes;
     }
 
+    /// The process ends in peace: what planted bugs have put off is done.
+    pub(crate) fn do_deferred(&self) {
+        self.state().do_deferred();
+    }
+
     /// Makes everything durable, as `sync` does.
     pub fn sync_all(&self) {
         let mut state = self.state();
@@ -114,6 +134,8 @@ impl SimDisk {
     pub fn crash(&self, image: CrashImage, entropy: Entropy) {
         let mut state = self.state();
         state.locks.clear();
+        state.deferred.clear();
+        state.first_reads.clear();
         if image == CrashImage::Kill {
             return;
         }
@@ -122,6 +144,11 @@ impl SimDisk {
         state.live = tree.clone();
         state.durable = tree;
         state.pending.clear();
+    }
+
+    /// The newest content that files in `offsets` and `sources` folders were ever given, whatever became of them.
+    pub fn history(&self) -> BTreeMap<String, Bytes> {
+        self.state().history.clone()
     }
 
     /// What [`SimDisk::files`] would give after the power failed now and nothing survived that was not synced.
@@ -134,6 +161,12 @@ impl SimDisk {
         let state = self.state();
         let mut random = entropy.fork(&image.to_string()).stream();
         digest(&survive(&state.durable, &state.pending, image, &mut random).files())
+    }
+
+    /// A number that changes whenever what is visible or what is durable may have changed.
+    pub fn version(&self) -> u64 {
+        let state = self.state();
+        state.calls_count + state.syncs_count
     }
 
     /// A digest of every file and directory that is visible, with their names and contents; times do not count.
@@ -162,6 +195,12 @@ impl fmt::Debug for SimDisk {
 }
 
 impl State {
+    fn do_deferred(&mut self) {
+        for call in std::mem::take(&mut self.deferred) {
+            call(self);
+        }
+    }
+
     fn new_inode(&mut self) -> Ino {
         self.inodes_count += 1;
         self.inodes_count
@@ -180,6 +219,7 @@ impl State {
 
     fn sync(&mut self, which: impl Fn(&Pending) -> bool) {
         if self.pending.iter().any(&which) {
+            self.syncs_count += 1;
             let (synced, rest) = std::mem::take(&mut self.pending).into_iter().partition(|effect| which(effect));
             self.pending = rest;
             let synced: Vec<Pending> = synced;
@@ -206,7 +246,7 @@ impl State {
         self.durable.sweep(&keep);
     }
 
-    fn write(&mut self, path: &Path, bytes: &[u8], now_us: i64, mut full: bool) -> io::Result<()> {
+    fn write(&mut self, path: &Path, bytes: &Bytes, now_us: i64, mut full: bool) -> io::Result<()> {
         let (dir, name) = self.live.place(path)?;
         let there = self.live.lookup(dir, name);
         if there.is_some_and(|ino| self.live.is_dir(ino)) {
@@ -229,7 +269,7 @@ impl State {
         }
         // The name and the content of a new file are two effects: a crash may keep either.
         let call = self.new_call();
-        let data = Bytes::copy_from_slice(&bytes[..written_bytes]);
+        let data = bytes.slice(..written_bytes);
         self.change(call, now_us, Change::Content { ino, data });
         if full { Err(Injected::NoSpace.into()) } else { Ok(()) }
     }
@@ -266,7 +306,15 @@ impl State {
         self.change(call, now_us, Change::Name { dir: to_dir, name: to_name.to_owned(), ino, is_dir, verb });
         self.change(call, now_us, Change::Gone { dir: from_dir, name: from_name.to_owned(), ino, verb });
         self.name_went();
+        self.remember(to, ino);
         Ok(())
+    }
+
+    fn remember(&mut self, path: &Path, ino: Ino) {
+        let path = path.to_string_lossy();
+        if REMEMBERED.iter().any(|part| path.contains(part)) && !self.live.is_dir(ino) {
+            self.history.insert(path.into_owned(), self.live.data(ino));
+        }
     }
 
     /// Whether `path` lies in the directory `dir`, at any depth.
@@ -285,6 +333,7 @@ impl State {
         }
         let (call, name) = (self.new_call(), name.to_owned());
         self.change(call, now_us, Change::Name { dir, name, ino, is_dir: false, verb: Verb::Link });
+        self.remember(to, ino);
         Ok(())
     }
 
@@ -320,6 +369,7 @@ impl State {
         let ino = self.live.find(path)?;
         if eio {
             // The kernel marks the pages clean: they are visible, and no later fsync writes them.
+            self.syncs_count += 1;
             self.pending.retain(|effect| !effect.is_content_of(ino));
             return Err(Injected::Eio.into());
         }
@@ -400,18 +450,59 @@ pub struct SimPosix {
 }
 
 impl SimPosix {
-    fn call<T>(
+    /// A call that answers something.
+    fn ask<T>(
         &self,
         op: Op,
         path: &Path,
         digest: impl FnOnce(&T) -> u64,
-        act: impl FnOnce(&mut State, i64, Option<Injected>) -> io::Result<T>,
+        act: impl FnOnce(&mut State, i64, Option<&Bug>) -> io::Result<T>,
     ) -> io::Result<T> {
-        let act = |injected| act(&mut self.disk.state(), self.disk.clock.now_us(), injected);
-        match &self.seam {
-            None => act(None),
-            Some((effects, life)) => effects.perform(*life, op, &path.to_string_lossy(), digest, act),
-        }
+        let now_us = self.disk.clock.now_us();
+        let Some((effects, life)) = &self.seam else { return act(&mut self.disk.state(), now_us, None) };
+        effects.perform(*life, op, &path.to_string_lossy(), digest, |begun| {
+            begun.check()?;
+            let mut state = self.disk.state();
+            state.do_deferred();
+            act(&mut state, now_us, begun.bug.as_ref())
+        })
+    }
+
+    /// A call that only does something. `act` gets the error that is injected; it decides what the error leaves.
+    fn call(
+        &self,
+        op: Op,
+        path: &Path,
+        digest: u64,
+        act: impl Fn(&mut State, i64, Option<Injected>) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let now_us = self.disk.clock.now_us();
+        let Some((effects, life)) = &self.seam else { return act(&mut self.disk.state(), now_us, None) };
+        effects.perform(
+            *life,
+            op,
+            &path.to_string_lossy(),
+            |()| digest,
+            |begun| {
+                let mut state = self.disk.state();
+                let late = std::mem::take(&mut state.deferred);
+                let done = match begun.bug {
+                    Some(Bug::NoSync | Bug::Skip) => Ok(()),
+                    Some(Bug::Late) => {
+                        state.deferred.push(Box::new(move |state| drop(act(state, now_us, None))));
+                        Ok(())
+                    }
+                    Some(Bug::Twice) => act(&mut state, now_us, begun.injected).inspect(|()| {
+                        let _ = act(&mut state, now_us, None);
+                    }),
+                    _ => act(&mut state, now_us, begun.injected),
+                };
+                for call in late {
+                    call(&mut state);
+                }
+                done
+            },
+        )
     }
 }
 
@@ -426,113 +517,106 @@ fn hash_names(names: &[String]) -> u64 {
 
 impl Posix for SimPosix {
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        self.call(
-            Op::Write,
-            path,
-            |()| XxHash64::oneshot(0, bytes),
-            |state, now_us, injected| match injected {
-                Some(Injected::NoSpace) => state.write(path, bytes, now_us, true),
-                _ => unless(injected).and_then(|()| state.write(path, bytes, now_us, false)),
-            },
-        )
+        let (owned, bytes) = (path.to_owned(), self.planted_bytes(path, bytes));
+        let digest = XxHash64::oneshot(0, &bytes);
+        self.call(Op::Write, path, digest, move |state, now_us, injected| match injected {
+            Some(Injected::NoSpace) => state.write(&owned, &bytes, now_us, true),
+            _ => unless(injected).and_then(|()| state.write(&owned, &bytes, now_us, false)),
+        })
     }
 
     fn fsync_file(&self, path: &Path) -> io::Result<()> {
-        self.call(
-            Op::Fsync,
-            path,
-            |()| 0,
-            |state, _, injected| match injected {
-                Some(Injected::Eio) => state.fsync_file(path, true),
-                _ => unless(injected).and_then(|()| state.fsync_file(path, false)),
-            },
-        )
+        let owned = path.to_owned();
+        self.call(Op::Fsync, path, 0, move |state, _, injected| match injected {
+            Some(Injected::Eio) => state.fsync_file(&owned, true),
+            _ => unless(injected).and_then(|()| state.fsync_file(&owned, false)),
+        })
     }
 
     fn fsync_dir(&self, path: &Path) -> io::Result<()> {
-        self.call(
-            Op::FsyncDir,
-            path,
-            |()| 0,
-            |state, _, injected| unless(injected).and_then(|()| state.fsync_dir(path)),
-        )
+        let owned = path.to_owned();
+        self.call(Op::FsyncDir, path, 0, move |state, _, injected| {
+            unless(injected).and_then(|()| state.fsync_dir(&owned))
+        })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call(
-            Op::Rename,
-            to,
-            |()| 0,
-            |state, now_us, injected| unless(injected).and_then(|()| state.rename(from, to, now_us)),
-        )
+        let (from, owned) = (from.to_owned(), to.to_owned());
+        self.call(Op::Rename, to, 0, move |state, now_us, injected| {
+            unless(injected).and_then(|()| state.rename(&from, &owned, now_us))
+        })
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call(
-            Op::Link,
-            to,
-            |()| 0,
-            |state, now_us, injected| unless(injected).and_then(|()| state.link(from, to, now_us)),
-        )
+        let (from, owned) = (from.to_owned(), to.to_owned());
+        let replaces = self.planted(Op::Link, to) == Some(Bug::Replace);
+        self.call(Op::Link, to, 0, move |state, now_us, injected| {
+            unless(injected)?;
+            if replaces && state.live.find(&owned).is_ok() {
+                state.unlink(&owned, now_us)?;
+            }
+            state.link(&from, &owned, now_us)
+        })
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.call(
-            Op::Unlink,
-            path,
-            |()| 0,
-            |state, now_us, injected| unless(injected).and_then(|()| state.unlink(path, now_us)),
-        )
+        let owned = path.to_owned();
+        self.call(Op::Unlink, path, 0, move |state, now_us, injected| {
+            unless(injected).and_then(|()| state.unlink(&owned, now_us))
+        })
     }
 
     fn mkdir(&self, path: &Path) -> io::Result<()> {
-        self.call(
-            Op::Mkdir,
-            path,
-            |()| 0,
-            |state, now_us, injected| unless(injected).and_then(|()| state.mkdir(path, now_us)),
-        )
+        let owned = path.to_owned();
+        self.call(Op::Mkdir, path, 0, move |state, now_us, injected| {
+            unless(injected).and_then(|()| state.mkdir(&owned, now_us))
+        })
     }
 
     fn read(&self, path: &Path, range: Option<Range<u64>>) -> io::Result<Bytes> {
-        self.call(
+        self.ask(
             Op::Read,
             path,
             |bytes: &Bytes| XxHash64::oneshot(0, bytes),
-            |state, _, injected| unless(injected).and_then(|()| state.read(path, range)),
+            |state, _, bug| {
+                let bytes = state.read(path, range)?;
+                Ok(match bug {
+                    Some(Bug::Stale) => state.first_reads.entry(path.to_owned()).or_insert(bytes).clone(),
+                    _ => bytes,
+                })
+            },
         )
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        self.call(
-            Op::Stat,
-            path,
-            |stat: &Stat| stat.len,
-            |state, _, injected| unless(injected).and_then(|()| state.stat(path)),
-        )
+        self.ask(Op::Stat, path, |stat: &Stat| stat.len, |state, _, _| state.stat(path))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        self.call(
-            Op::List,
-            path,
-            |names: &Vec<String>| hash_names(names),
-            |state, _, injected| unless(injected).and_then(|()| state.list(path)),
-        )
+        self.ask(Op::List, path, |names: &Vec<String>| hash_names(names), |state, _, _| state.list(path))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
-        let (ino, holder) = self.call(
-            Op::Lock,
-            path,
-            |_| 0,
-            |state, now_us, injected| unless(injected).and_then(|()| state.lock(path, now_us)),
-        )?;
+        let (ino, holder) = self.ask(Op::Lock, path, |_| 0, |state, now_us, _| state.lock(path, now_us))?;
         Ok(Box::new(Held { disk: self.disk.clone(), ino, holder }))
     }
 
     fn blocks(&self) -> bool {
         false
+    }
+}
+
+impl SimPosix {
+    fn planted(&self, op: Op, path: &Path) -> Option<Bug> {
+        self.seam.as_ref().and_then(|(effects, _)| effects.planted(op, &path.to_string_lossy()))
+    }
+
+    /// What is written, when a bug that writes something else is planted at it.
+    fn planted_bytes(&self, path: &Path, bytes: &[u8]) -> Bytes {
+        match (self.planted(Op::Write, path), std::str::from_utf8(bytes)) {
+            (Some(Bug::Rewrite { from, to }), Ok(text)) => rewritten(text, &from, &to).into(),
+            _ => Bytes::copy_from_slice(bytes),
+        }
     }
 }
 
