@@ -1,12 +1,14 @@
 //! The `wavetank` program: pipelines as SQL files, run, explained and simulated; and what they remember.
 //!
-//! One module per subcommand. `progress` and `signals` belong to `run`; `session` and `warnings` to all. Data goes to
-//! stdout, everything else to stderr. Absent: everything that decides an answer; the program only calls the library.
+//! One module per subcommand. `progress` and `signals` belong to `run`, `exhaust` and `twice` to `sim`; `session` and
+//! `warnings` to all. Data goes to stdout, everything else to stderr. Absent: everything that decides an answer; the
+//! program only calls the library.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod exhaust;
 mod explain;
 mod pipeline;
 mod progress;
@@ -16,6 +18,7 @@ mod session;
 mod signals;
 mod sim;
 mod state;
+mod twice;
 mod warnings;
 
 /// Spark Structured Streaming's semantics without the cluster: pipelines are SQL files.

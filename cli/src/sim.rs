@@ -1,72 +1,100 @@
 //! `wavetank sim`: the engine in many simulated worlds, one a seed, with crashes and failing storage in them.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use wavetank::Error;
 use wavetank::sim::campaign::{Campaign, Found, Progress, Report};
 use wavetank::sim::draw;
 use wavetank::sim::pipeline::Pipeline;
 use wavetank::sim::user;
 
-use crate::{Outcome, pipeline};
+use crate::{Outcome, exhaust, pipeline, twice};
 
 /// The command line of `wavetank sim`.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A pipeline of your own, as `wavetank run` takes it: its queries take turns over the seeds, with rows drawn from
     /// the columns of its streams. Without it pipelines are drawn too.
-    file: Option<PathBuf>,
+    pub file: Option<PathBuf>,
     /// The seeds: `7`, or `0..1000` without the last.
     #[arg(long, alias = "seed", default_value = "0..100", value_parser = seeds)]
-    seeds: Range<u64>,
+    pub seeds: Range<u64>,
     /// How many seeds are run at the same time. The findings do not depend on it.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
-    jobs: usize,
+    pub jobs: usize,
     /// How many runs may be spent on making a failure small.
     #[arg(long, default_value_t = 300)]
-    shrink: usize,
+    pub shrink: usize,
     /// Where failures are written: a scenario to replay, a page and a picture each.
     #[arg(long, default_value = "out/sim")]
     out: PathBuf,
+    /// Writes everything that was found as JSON into this file.
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// Runs every seed a second time, in another process, and compares.
+    #[arg(long)]
+    check_determinism: bool,
+    /// In the place of seeds: crashes small scenarios before and after every effect, in every crash image.
+    #[arg(long)]
+    exhaust: bool,
+    /// With --exhaust: again before and after every how many-th effect of every recovery; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    recoveries: usize,
+    /// Prints every effect of the seeds, and nothing else.
+    #[arg(long, hide = true)]
+    trace: bool,
 }
 
 /// Runs the seeds; says what was reached; writes what failed.
 pub fn sim(arguments: &Arguments) -> Outcome {
-    let shows = io::stderr().is_terminal();
+    if arguments.exhaust {
+        return exhaust::exhaust(arguments.jobs, arguments.recoveries);
+    }
     let scripts = arguments.file.as_deref().map(pipeline::moved).transpose()?.unwrap_or_default();
     let scenario = |seed: u64| match scripts.len() as u64 {
         0 => draw::scenario(seed),
         count => user::scenario(seed, &scripts[(seed % count) as usize]),
     };
-    let report = Campaign {
+    let bar = ProgressBar::new(arguments.seeds.clone().count() as u64);
+    bar.set_style(
+        ProgressStyle::with_template("{bar:30} {pos}/{len} seeds {msg}")
+            .map_err(|error| Error::internal(error.to_string()))?,
+    );
+    let begun = Instant::now();
+    let campaign = Campaign {
         seeds: arguments.seeds.clone(),
         jobs: arguments.jobs,
         shrink_tries: arguments.shrink,
         scenario: &scenario,
         subject: &Pipeline,
-        progress: &|progress: &Progress| {
-            if shows {
-                eprint!(
-                    "\r{} seeds, {} crashes, {} failures ",
-                    progress.seeds_count, progress.crashes_count, progress.failures_count
-                );
-            }
+        stop_at_failure: false,
+        progress: &|progress: &Progress, missing: &[&str]| {
+            bar.set_position(progress.seeds_count);
+            bar.set_message(format!("{} {}", rates(progress, begun.elapsed()), not_reached(missing)));
         },
+    };
+    if arguments.trace {
+        arguments.seeds.clone().flat_map(|seed| campaign.trace(seed)).for_each(|line| println!("{line}"));
+        return Ok(());
     }
-    .run();
-    if shows {
-        eprintln!();
-    }
-    say(&report);
+    let report = campaign.run();
+    bar.finish_and_clear();
+    say(&report, begun.elapsed());
     for found in &report.failures {
-        let replay = write(&arguments.out, found).map_err(|error| {
-            Error::analysis(format!("Cannot write to {}: {error}. Choose another --out.", arguments.out.display()))
-        })?;
+        let replay = write(&arguments.out, found).map_err(|error| cannot_write(&arguments.out, &error))?;
         println!("\nseed {}: {}", found.seed, found.failures.join("; "));
         println!("  wavetank replay {}", replay.display());
+    }
+    if let Some(path) = &arguments.report {
+        std::fs::write(path, report.to_json()).map_err(|error| cannot_write(path, &error))?;
+    }
+    if arguments.check_determinism {
+        twice::check(arguments, &campaign, &report)?;
     }
     match report.progress.failures_count {
         0 => Ok(()),
@@ -75,7 +103,27 @@ pub fn sim(arguments: &Arguments) -> Outcome {
     }
 }
 
-fn say(report: &Report) {
+pub fn cannot_write(path: &Path, error: &io::Error) -> Error {
+    Error::analysis(format!("Cannot write to {}: {error}. Choose another place.", path.display()))
+}
+
+fn rates(progress: &Progress, elapsed: Duration) -> String {
+    let per_second = |count: u64| count as f64 / elapsed.as_secs_f64().max(0.001);
+    format!(
+        "{:.1} seeds/s, {:.0} batches/s, {:.1} crashes/s, {} failures",
+        per_second(progress.seeds_count),
+        per_second(progress.batches_count),
+        per_second(progress.crashes_count),
+        progress.failures_count
+    )
+}
+
+fn not_reached(missing: &[&str]) -> String {
+    if missing.is_empty() { String::new() } else { format!("(not yet: {})", missing.join(", ")) }
+}
+
+/// What was found goes to stdout, the same for the same seeds; how fast it was is not for comparing.
+fn say(report: &Report, elapsed: Duration) {
     let Progress { seeds_count, runs_count, crashes_count, batches_count, effects_count, .. } = report.progress;
     println!(
         "{seeds_count} seeds, {runs_count} runs, {crashes_count} crashes, {batches_count} batches, {effects_count} effects"
@@ -83,6 +131,7 @@ fn say(report: &Report) {
     for (mark, count) in &report.marks {
         println!("{count:>8}  {mark}");
     }
+    eprintln!("{:.1} s: {}", elapsed.as_secs_f64(), rates(&report.progress, elapsed));
 }
 
 /// Writes a failure; the scenario's path is what replays it.

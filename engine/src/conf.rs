@@ -6,12 +6,13 @@ use crate::error::{Error, Result};
 use crate::options::did_you_mean;
 
 /// Keys that the engine reads, with their defaults and what they mean.
-pub const KNOWN: [(&str, &str, &str); 10] = [
+pub const KNOWN: [(&str, &str, &str); 11] = [
     (SHUFFLE_PARTITIONS, "1", "partitions of state; fixed by a query's first batch"),
     (WATERMARK_POLICY, "min", "how several watermarks become one: min or max; fixed by a query's first batch"),
     ("spark.sql.streaming.noDataMicroBatches.enabled", "true", "batches without data when a watermark moved"),
     (OWED_NO_DATA_BATCH, "false", "a start makes up for the batch without data that a crash prevented; Spark does not"),
     ("spark.sql.streaming.minBatchesToRetain", "100", "how many batches of logs and state are kept"),
+    (MIN_DELTAS_FOR_SNAPSHOT, "10", "how many changes of state are kept before a snapshot is written"),
     ("spark.sql.streaming.numRecentProgressUpdates", "100", "how many progress reports a query keeps, plus one"),
     ("spark.sql.streaming.unsupportedOperationCheck", "true", "refuse at start what cannot be streamed"),
     ("spark.sql.streaming.statefulOperator.checkCorrectness.enabled", "true", "refuse chains that may lose late rows"),
@@ -29,6 +30,8 @@ pub const WATERMARK_POLICY: &str = "spark.sql.streaming.multipleWatermarkPolicy"
 pub const OWED_NO_DATA_BATCH: &str = "wavetank.streaming.owedNoDataBatch.enabled";
 /// For group functions with an initial state.
 pub const SKIP_INITIAL_KEYS: &str = "spark.sql.streaming.flatMapGroupsWithState.skipEmittingInitialStateKeys";
+/// Spark's `minDeltasForSnapshot`: a snapshot of state is written after more than this many deltas.
+pub const MIN_DELTAS_FOR_SNAPSHOT: &str = "spark.sql.streaming.stateStore.minDeltasForSnapshot";
 /// Where checkpoints go when a query names none.
 pub const CHECKPOINT_LOCATION: &str = "spark.sql.streaming.checkpointLocation";
 
@@ -54,9 +57,11 @@ impl Conf {
         {
             return Err(Error::analysis(format!("The session time zone '{value}' is not supported. Only UTC is.")));
         }
-        let near = did_you_mean(key, known());
-        if !known().any(|name| name == key) && !near.is_empty() {
-            return Err(Error::analysis(format!("Unknown setting '{key}'.{near}")));
+        if !known().any(|name| name == key) {
+            let near = did_you_mean(key, known());
+            if !near.is_empty() {
+                return Err(Error::analysis(format!("Unknown setting '{key}'.{near}")));
+            }
         }
         self.set.insert(key.to_owned(), value.to_owned());
         Ok(())

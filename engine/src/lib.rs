@@ -24,6 +24,7 @@ pub mod microbatch;
 pub mod operators;
 pub mod options;
 pub mod plan;
+pub mod planted;
 pub mod progress;
 pub mod query;
 pub mod reader;

@@ -9,7 +9,10 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 
 use crate::checkpoint::Checkpoint;
-use crate::conf::{CHECKPOINT_LOCATION, Conf, OWED_NO_DATA_BATCH, SHUFFLE_PARTITIONS, SOURCES, WATERMARK_POLICY};
+use crate::conf::{
+    CHECKPOINT_LOCATION, Conf, MIN_DELTAS_FOR_SNAPSHOT, OWED_NO_DATA_BATCH, SHUFFLE_PARTITIONS, SOURCES,
+    WATERMARK_POLICY,
+};
 use crate::error::{Error, Result};
 use crate::microbatch::driver::{Driver, Identity, Parts, RunSettings, StartPoint};
 use crate::microbatch::recover::{self, Start};
@@ -17,6 +20,7 @@ use crate::microbatch::watermarks::WatermarkTracker;
 use crate::options::Options;
 use crate::plan::check::{CheckSettings, check_streaming};
 use crate::plan::physical::{PlannedQuery, analyse, plan_logical, streaming};
+use crate::planted::planted;
 use crate::query::{QuerySetup, StreamingQuery};
 use crate::session::Session;
 use crate::sink::{SinkContext, SinkProvider};
@@ -113,7 +117,9 @@ impl Prepared {
 
     async fn driver(self, checkpoint: Checkpoint, plan: PlannedQuery, from: StartPoint) -> Result<Driver> {
         let environment = &self.session.inner.environment;
-        open_state(&checkpoint, &plan, &from).await?;
+        let policy =
+            SnapshotPolicy { min_deltas: self.conf.positive(MIN_DELTAS_FOR_SNAPSHOT)?, ..SnapshotPolicy::default() };
+        open_state(&checkpoint, &plan, &from, policy).await?;
         let sources = self.sources(&checkpoint, &plan).await?;
         let sink = self
             .sink_provider
@@ -278,9 +284,14 @@ async fn begin(checkpoint: &Checkpoint, occurrences: usize, formats: &str, conf:
             (point, conf)
         }
         Start::Next { batch_id, start, watermark_ms, conf: logged } => {
-            let previous_watermark_ms = latest.map_or(0, |entry| entry.batch_watermark_ms);
+            let previous_watermark_ms = match latest {
+                _ if planted("restart-forgets-the-late-watermark") => 0,
+                _ if planted("restart-takes-the-new-watermark-for-late-rows") => watermark_ms,
+                latest => latest.map_or(0, |entry| entry.batch_watermark_ms),
+            };
             let point = StartPoint { batch_id, start, watermark_ms, previous_watermark_ms, unfinished: None };
-            (point, conf.with_pinned(&logged))
+            let none = BTreeMap::new();
+            (point, conf.with_pinned(if planted("partitions-follow-the-session") { &none } else { &logged }))
         }
     })
 }
@@ -302,14 +313,19 @@ fn check_formats(checkpoint: &str, logged: &str, formats: &str) -> Result<()> {
 }
 
 /// Opens the state of every operator at the version that the next batch reads.
-async fn open_state(checkpoint: &Checkpoint, plan: &PlannedQuery, from: &StartPoint) -> Result<()> {
+async fn open_state(
+    checkpoint: &Checkpoint,
+    plan: &PlannedQuery,
+    from: &StartPoint,
+    policy: SnapshotPolicy,
+) -> Result<()> {
     let folder = checkpoint.state_folder();
     let specs: Vec<_> = plan.operators.iter().map(|operator| operator.spec.clone()).collect();
     if from.batch_id > 0 {
         check_operators(&folder, &specs).await?;
     }
     for operator in &plan.operators {
-        let state = OperatorState::new(&folder, operator.spec.clone(), SnapshotPolicy::default())?;
+        let state = OperatorState::new(&folder, operator.spec.clone(), policy)?;
         state.begin(from.batch_id).await?;
         operator.set_state(state)?;
     }

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ use crate::draw;
 use crate::effects::{Outcome, kind_of};
 use crate::oracle::Judged;
 use crate::page;
-use crate::runner::{Failure, FailureKind, LifeEnd, Run, baseline_of, judge, run};
+use crate::runner::{Failure, LifeEnd, Run, baseline_of, judge, run};
 use crate::scenario::Scenario;
 use crate::shrink::shrink;
 use crate::subject::Subject;
@@ -32,10 +32,12 @@ pub struct Campaign<'a> {
     pub shrink_tries: usize,
     /// Draws the scenario of a seed, without faults.
     pub scenario: &'a (dyn Fn(u64) -> Scenario + Sync),
+    /// Whether it ends with the first failure; with several jobs, seeds that have begun are still done.
+    pub stop_at_failure: bool,
     /// What lives in the worlds.
     pub subject: &'a (dyn Subject + Sync),
-    /// Told after each seed.
-    pub progress: &'a (dyn Fn(&Progress) + Sync),
+    /// Told after each seed: how far it is, and which marks were not reached yet.
+    pub progress: &'a (dyn Fn(&Progress, &[&str]) + Sync),
 }
 
 /// How far a campaign is.
@@ -105,20 +107,23 @@ struct Verdict {
 impl Campaign<'_> {
     /// Runs it.
     pub fn run(&self) -> Report {
-        let next = AtomicU64::new(self.seeds.start);
+        let (next, failed) = (AtomicU64::new(self.seeds.start), AtomicBool::new(false));
         let report = Mutex::new(Report { marks: no_marks(), ..Report::default() });
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.max(1) {
                 scope.spawn(|| {
                     loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= self.seeds.end {
+                        let enough = self.stop_at_failure && failed.load(Ordering::Relaxed);
+                        if seed >= self.seeds.end || enough {
                             return;
                         }
                         let done = self.seed(seed);
+                        failed.fetch_or(done.found.is_some(), Ordering::Relaxed);
                         let mut report = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         report.add(seed, done);
-                        (self.progress)(&report.progress);
+                        let missing: Vec<&str> = report.missing();
+                        (self.progress)(&report.progress, &missing);
                     }
                 });
             }
@@ -143,11 +148,18 @@ impl Campaign<'_> {
         SeedRun { baseline, disturbed, found, modelled: verdict.modelled }
     }
 
+    /// Every effect of a seed's runs, without faults and with them, one line each: two processes must have the same.
+    pub fn trace(&self, seed: u64) -> Vec<String> {
+        let SeedRun { baseline, disturbed, .. } =
+            Campaign { seeds: self.seeds.clone(), shrink_tries: 0, ..*self }.seed(seed);
+        baseline.trace.iter().chain(&disturbed.trace).map(ToString::to_string).collect()
+    }
+
     fn failed(&self, seed: u64, scenario: &Scenario, failures: &[Failure]) -> Found {
-        let kinds: Vec<FailureKind> = failures.iter().map(|failure| failure.kind).collect();
+        let signs: Vec<String> = failures.iter().map(Failure::sign).collect();
         let mut fails = |candidate: &Scenario| {
             let (_, _, failures) = check(candidate, self.subject);
-            failures.iter().any(|failure| kinds.contains(&failure.kind))
+            failures.iter().any(|failure| signs.contains(&failure.sign()))
         };
         let small = shrink(scenario, self.shrink_tries, &mut fails).scenario;
         let (baseline, run, failures) = check(&small, self.subject);
@@ -204,6 +216,16 @@ fn judge_against(scenario: &Scenario, disturbed: &Run, undisturbed: &Run, subjec
 }
 
 impl Report {
+    /// Things that should happen sometimes, and have not happened.
+    pub fn missing(&self) -> Vec<&str> {
+        self.marks.iter().filter(|(_, count)| **count == 0).map(|(mark, _)| mark.as_str()).collect()
+    }
+
+    /// The report as JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    }
+
     fn add(&mut self, seed: u64, done: SeedRun) {
         let SeedRun { baseline, disturbed, found, modelled } = done;
         *self.marks.entry("the model could follow".to_owned()).or_default() += u64::from(modelled);
@@ -236,8 +258,27 @@ impl Report {
         mark("a compacted log", run.trace.iter().any(|e| e.name.contains(".compact")));
         mark("a snapshot of state", run.trace.iter().any(|e| e.name.contains(".snapshot")));
         mark("a batch ran again", has_rerun(run));
+        let operators = || run.reports.values().flat_map(BTreeMap::values).flat_map(|report| &report.operators);
+        mark("late rows were dropped", operators().any(|operator| operator.late > 0));
+        mark(
+            "a batch had no data",
+            run.reports.values().flat_map(BTreeMap::values).any(|report| report.input_rows == 0),
+        );
+        for name in OPERATORS {
+            mark(&format!("operator {name}"), operators().any(|operator| operator.name == name));
+        }
     }
 }
+
+/// The stateful operators, by Spark's names.
+const OPERATORS: [&str; 6] = [
+    "stateStoreSave",
+    "sessionWindowStateStoreSaveExec",
+    "dedupe",
+    "dedupeWithinWatermark",
+    "globalLimit",
+    "symmetricHashJoin",
+];
 
 fn no_marks() -> BTreeMap<String, u64> {
     BTreeMap::new()
@@ -293,7 +334,16 @@ mod tests {
     }
 
     fn campaign(bug: Bug, seeds: Range<u64>, jobs: usize) -> Report {
-        Campaign { seeds, jobs, shrink_tries: 300, scenario: &small, subject: &Mini { bug }, progress: &|_| {} }.run()
+        Campaign {
+            seeds,
+            jobs,
+            shrink_tries: 300,
+            scenario: &small,
+            subject: &Mini { bug },
+            stop_at_failure: false,
+            progress: &|_, _| {},
+        }
+        .run()
     }
 
     #[test]

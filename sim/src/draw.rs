@@ -1,7 +1,7 @@
 //! The random driver: a seed becomes a scenario. Pipelines, rows, arrivals, settings and faults are all drawn.
 //!
 //! ```text
-//! seed ─ fork "pipeline" ─► which query, source, sink, mode          (shapes of `PIPELINES`)
+//! seed ─ fork "pipeline" ─► which query, source, sink, mode          (shapes.rs)
 //!      ─ fork "settings" ─► small logs, small snapshots, partitions
 //!      ─ fork "rows"     ─► blocks of rows: times around the edges of windows and watermarks
 //!      ─ fork "steps"    ─► arrivals, settling, waiting, restarts
@@ -21,40 +21,20 @@ use crate::disk::CrashImage;
 use crate::effects::{Effect, Op};
 use crate::fault::{Fault, Harm};
 use crate::scenario::{Scenario, Step};
+use crate::shapes::{SHAPES, Shape};
 
 /// How long the windows of drawn pipelines are, in microseconds.
 const WINDOW_US: i64 = 10_000_000;
 /// How late rows of drawn pipelines may be, in microseconds.
 const DELAY_US: i64 = 5_000_000;
 
-/// The query of a drawn pipeline, with the output modes that it can run in.
-const QUERIES: [(&str, &[&str]); 6] = [
-    ("SELECT k, v + 1 AS v FROM STREAM events WHERE v IS NOT NULL AND v % 3 <> 0", &["append", "update"]),
-    ("SELECT k, count(*) AS n, sum(v) AS s FROM STREAM events GROUP BY k", &["update", "complete"]),
-    ("SELECT count(*) AS n, max(v) AS m, min(k) AS k FROM STREAM events", &["update", "complete"]),
-    (
-        "SELECT window(ts, '10 seconds') AS w, k, count(*) AS n FROM STREAM events WATERMARK ts DELAY OF INTERVAL 5 SECONDS \
-         GROUP BY window(ts, '10 seconds'), k",
-        &["append", "update", "complete"],
-    ),
-    (
-        "SELECT window(ts, '10 seconds', '5 seconds') AS w, count(*) AS n, avg(v) AS a FROM STREAM events WATERMARK ts DELAY OF INTERVAL 5 \
-         SECONDS GROUP BY window(ts, '10 seconds', '5 seconds')",
-        &["append", "update", "complete"],
-    ),
-    (
-        "SELECT ts, count(*) AS n FROM STREAM events WATERMARK ts DELAY OF INTERVAL 5 SECONDS GROUP BY ts",
-        &["append", "update"],
-    ),
-];
-
 /// The scenario of a seed, without faults.
 pub fn scenario(seed: u64) -> Scenario {
     let entropy = Entropy::from_seed(seed);
     let mut pipeline = entropy.fork("pipeline").stream();
-    let (query, modes) = QUERIES.choose(&mut pipeline).expect("there are queries");
-    let mode = modes.choose(&mut pipeline).expect("each has a mode");
-    let files = pipeline.random_ratio(1, 3);
+    let shape = SHAPES.choose_weighted(&mut pipeline, |shape| shape.weight).expect("there are shapes");
+    let mode = shape.modes.choose(&mut pipeline).expect("each has a mode");
+    let files = shape.tables.len() == 1 && pipeline.random_ratio(1, 3);
     // Folders of files take append only.
     let sink = match *mode {
         "append" if pipeline.random_ratio(1, 2) => *["json", "parquet"].choose(&mut pipeline).expect("two"),
@@ -63,58 +43,84 @@ pub fn scenario(seed: u64) -> Scenario {
     Scenario {
         about: format!("drawn from seed {seed}"),
         seed,
-        script: script(query, mode, files, sink),
-        settings: BTreeMap::from([(0, settings(&mut entropy.fork("settings").stream()))]),
+        script: script(shape, mode, files, sink),
+        settings: settings(&mut entropy.fork("settings").stream()),
+        views: shape.scenario_views(),
         plants: Vec::new(),
-        steps: steps(&entropy, files),
+        steps: steps(&entropy, shape.tables, files),
         faults: Vec::new(),
     }
 }
 
-fn script(query: &str, mode: &str, files: bool, sink: &str) -> String {
-    let source = match files {
-        true => "json OPTIONS (path 'in', maxFilesPerTrigger '1')",
-        false => "tape OPTIONS (name 'events', blocksPerTrigger '1')",
-    };
+fn script(shape: &Shape, mode: &str, files: bool, sink: &str) -> String {
+    let mut script = String::new();
+    for table in shape.tables {
+        let source = match files {
+            true => "json OPTIONS (path 'in', maxFilesPerTrigger '1')".to_owned(),
+            false => format!("tape OPTIONS (name '{table}', blocksPerTrigger '1')"),
+        };
+        script.push_str(&format!("CREATE TABLE {table} (ts TIMESTAMP, k STRING, v BIGINT)\n  USING {source};\n"));
+    }
+    script.push_str(shape.views);
     let target = if sink == "witness" { String::new() } else { "path 'out', ".to_owned() };
-    format!(
-        "CREATE TABLE events (ts TIMESTAMP, k STRING, v BIGINT)\n  USING {source};\n\
-         CREATE STREAMING TABLE out USING {sink}\n  \
-         OPTIONS ({target}outputMode '{mode}', checkpointLocation 'checkpoint')\n  AS {query};\n"
-    )
+    script.push_str(&format!(
+        "CREATE STREAMING TABLE out USING {sink}\n  OPTIONS ({target}outputMode '{mode}', checkpointLocation \
+         'checkpoint')\n  AS {};\n",
+        shape.query
+    ));
+    script
 }
 
-fn settings(random: &mut ChaCha8Rng) -> BTreeMap<String, String> {
-    let mut settings = BTreeMap::new();
-    let mut set = |key: &str, value: u32| settings.insert(format!("spark.sql.{key}"), value.to_string());
+/// Settings of the first life, and of the ones after a change.
+fn settings(random: &mut ChaCha8Rng) -> BTreeMap<u32, BTreeMap<String, String>> {
+    let mut first = BTreeMap::new();
+    let mut set = |key: &str, value: String| first.insert(format!("spark.sql.{key}"), value);
     if random.random() {
-        set("shuffle.partitions", random.random_range(1..4));
+        set("shuffle.partitions", random.random_range(1..4).to_string());
     }
     if random.random() {
-        set("streaming.minBatchesToRetain", random.random_range(1..4));
+        set("streaming.minBatchesToRetain", random.random_range(1..4).to_string());
+    }
+    if random.random() {
+        set("streaming.stateStore.minDeltasForSnapshot", random.random_range(1..4).to_string());
+    }
+    if random.random_ratio(1, 6) {
+        set("streaming.multipleWatermarkPolicy", "max".to_owned());
+    }
+    if random.random_ratio(1, 10) {
+        set("streaming.noDataMicroBatches.enabled", "false".to_owned());
+    }
+    let mut settings = BTreeMap::from([(0, first.clone())]);
+    if random.random_ratio(1, 3) {
+        // The checkpoint wins: nothing may change.
+        let mut changed = first;
+        changed.insert("spark.sql.shuffle.partitions".to_owned(), random.random_range(1..5).to_string());
+        changed.insert("spark.sql.streaming.multipleWatermarkPolicy".to_owned(), "min".to_owned());
+        settings.insert(random.random_range(1..3), changed);
     }
     settings
 }
 
 /// Arrivals and what lies between them.
-fn steps(entropy: &Entropy, files: bool) -> Vec<Step> {
+fn steps(entropy: &Entropy, tables: &[&str], files: bool) -> Vec<Step> {
     let mut random = entropy.fork("steps").stream();
-    let mut rows_random = entropy.fork("rows").stream();
-    let mut event_us = EPOCH_US;
+    let mut times = Times::drawn(entropy.fork("rows").stream());
     let mut steps = Vec::new();
-    for block in 0..random.random_range(1..8) {
-        let rows = rows(&mut rows_random, &mut event_us);
+    let blocks = if random.random_ratio(1, 20) { random.random_range(10..14) } else { random.random_range(1..8) };
+    for block in 0..blocks {
+        let rows = times.rows();
+        let table = tables.choose(&mut random).expect("each shape has a table");
         steps.push(if files {
             Step::Drop { file: format!("in/{block:03}.json"), rows, torn: false }
         } else {
-            Step::Add { tape: "events".to_owned(), rows }
+            Step::Add { tape: (*table).to_owned(), rows }
         });
-        // Whoever waits or restarts settles before: whether a batch without data ran between two blocks decides which
-        // rows are late, and a crash must not be able to change that for a comparison with the undisturbed run.
-        match random.random_range(0..10) {
+        match random.random_range(0..12) {
             0..5 => steps.push(Step::Settle),
             5..7 => steps.extend([Step::Settle, Step::Wait { ms: random.random_range(1..300) }, Step::Settle]),
-            7 => steps.extend([Step::Settle, Step::Restart]),
+            7..9 => steps.extend([Step::Settle, Step::Restart]),
+            // While batches run, or before one has begun.
+            9 => steps.push(Step::Restart),
             _ => {}
         }
     }
@@ -122,37 +128,62 @@ fn steps(entropy: &Entropy, files: bool) -> Vec<Step> {
     steps
 }
 
-/// A block of rows around a moment that moves on: event times on, just before and just after the edges of windows and
-/// of the watermark; equal, missing, late, very late and far in the future; few keys, few values.
-pub fn rows(random: &mut ChaCha8Rng, event_us: &mut i64) -> Vec<String> {
-    let rows = (0..random.random_range(0..6)).map(|_| {
-        let window_us = *event_us - event_us.rem_euclid(WINDOW_US);
-        let us = match random.random_range(0..20) {
-            0..8 => Some(*event_us + random.random_range(0..WINDOW_US)),
-            8..11 => Some(window_us + WINDOW_US * random.random_range(-2..3) + random.random_range(-1..2)),
-            11..14 => Some(*event_us - DELAY_US + random.random_range(-1_001..1_002)),
-            14 => Some(*event_us),
-            15..17 => Some(*event_us - random.random_range(0..4 * WINDOW_US)),
-            17 => Some(*event_us - 100 * WINDOW_US),
-            18 => None,
-            _ => Some(*event_us + random.random_range(0..3) * WINDOW_US),
+/// Draws blocks of rows around a moment that moves on: event times on, just before and just after the edges of windows
+/// and of the watermark; equal, missing, late, very late and far in the future; few keys, few values.
+pub struct Times {
+    random: ChaCha8Rng,
+    event_us: i64,
+    last_us: i64,
+    /// Whether all times are whole seconds: then edges, watermarks and bounds of joins meet often.
+    whole_seconds: bool,
+}
+
+impl Times {
+    /// A stream of blocks; most begin in 2024, some around 1970.
+    pub fn drawn(mut random: ChaCha8Rng) -> Self {
+        let event_us = if random.random_ratio(1, 6) { random.random_range(-4..1) * WINDOW_US } else { EPOCH_US };
+        Self { event_us, last_us: event_us, whole_seconds: random.random(), random }
+    }
+
+    /// The next block.
+    pub fn rows(&mut self) -> Vec<String> {
+        let rows = (0..self.random.random_range(0..6)).map(|_| self.row()).collect();
+        self.event_us += match self.random.random_range(0..8) {
+            0 => 0,
+            1 => 10 * WINDOW_US,
+            _ => self.random.random_range(0..2 * WINDOW_US),
         };
-        let ts = us.map_or("null".to_owned(), |us| format!("\"{}\"", timestamp(us)));
-        let k = ["\"a\"", "\"b\"", "\"c\"", "null"].choose(random).expect("four");
+        rows
+    }
+
+    fn row(&mut self) -> String {
+        let random = &mut self.random;
+        let window_us = self.event_us - self.event_us.rem_euclid(WINDOW_US);
+        let beside_us = *[-1_001, -1_000, -999, -1, 0, 0, 1, 999, 1_000].choose(random).expect("nine");
+        let us = match random.random_range(0..40) {
+            0..15 => Some(self.event_us + random.random_range(0..WINDOW_US)),
+            15..21 => Some(window_us + WINDOW_US * random.random_range(-2..3) + random.random_range(-1..2)),
+            21..27 => Some(self.event_us - DELAY_US + beside_us),
+            27 => Some(self.event_us),
+            // Where a session ends, and the bound of a join.
+            28 => Some(self.last_us + DELAY_US),
+            29..34 => Some(self.event_us - random.random_range(0..4 * WINDOW_US)),
+            34 => Some(self.event_us - 100 * WINDOW_US),
+            35..37 => None,
+            37..39 => Some(self.event_us + random.random_range(0..3) * WINDOW_US),
+            _ => Some(self.event_us + random.random_range(1..30) * WINDOW_US),
+        };
+        self.last_us = us.unwrap_or(self.last_us);
+        let grid_us = if self.whole_seconds { 1_000_000 } else { 1 };
+        let ts = us.map_or("null".to_owned(), |us| format!("\"{}\"", timestamp(us - us.rem_euclid(grid_us))));
+        let k = ["\"a\"", "\"a\"", "\"b\"", "\"b\"", "\"c\"", "null"].choose(random).expect("six");
         let v = match random.random_range(0..8) {
             0 => "null".to_owned(),
             1 => "9007199254740993".to_owned(),
             n => (n - 3).to_string(),
         };
         format!("{{\"ts\":{ts},\"k\":{k},\"v\":{v}}}")
-    });
-    let rows = rows.collect();
-    *event_us += match random.random_range(0..8) {
-        0 => 0,
-        1 => 10 * WINDOW_US,
-        _ => random.random_range(0..2 * WINDOW_US),
-    };
-    rows
+    }
 }
 
 /// `2024-01-01T00:00:00.000001Z`.
@@ -182,21 +213,26 @@ fn civil(days: i64) -> (i64, i64, i64) {
 pub fn faults(seed: u64, trace: &[Effect]) -> Vec<Fault> {
     let mut random = Entropy::from_seed(seed).fork("faults").stream();
     let images: Vec<CrashImage> = CrashImage::ALL.into_iter().filter(|_| random.random()).collect();
-    let kinds: Vec<u32> = (0..6).filter(|_| random.random()).collect();
+    let crashes = random.random_ratio(4, 5);
+    let kinds: Vec<u32> = (2..6).filter(|_| random.random()).collect();
     let mut faults = Vec::new();
     if trace.is_empty() {
         return faults;
     }
-    for _ in 0..random.random_range(1..5) {
+    for _ in 0..random.random_range(1..6) {
         let life = random.random_range(0..3_u32).saturating_sub(u32::from(random.random_ratio(1, 2)));
-        let effect = trace.choose(&mut random).expect("not empty");
+        // Every other fault strikes where something changes.
+        let changing: Vec<&Effect> = trace.iter().filter(|effect| effect.op.changes()).collect();
+        let any = trace.choose(&mut random).expect("not empty");
+        let effect = if random.random() { changing.choose(&mut random).copied().unwrap_or(any) } else { any };
         let image = images.choose(&mut random).copied().unwrap_or(CrashImage::Strict);
-        let harm = match kinds.choose(&mut random) {
-            Some(0) | Some(1) => Harm::CrashBefore { image },
+        let crash = crashes && random.random_ratio(2, 3);
+        let harm = match kinds.choose(&mut random).filter(|_| !crash) {
             Some(2) if can_be_refused(effect.op) => Harm::Eio,
             Some(3) if effect.op.changes() => Harm::NoSpace,
             Some(4) => Harm::Slow { us: random.random_range(0..100_000_000) },
             Some(5) => Harm::StepWall { us: random.random_range(-100_000_000..100_000_000) },
+            _ if random.random() => Harm::CrashBefore { image },
             _ => Harm::CrashAfter { image },
         };
         faults.push(Fault { life, at: effect.name.clone(), harm });
@@ -237,9 +273,12 @@ mod tests {
 
     #[test]
     fn rows_lie_on_both_sides_of_every_edge() {
-        let mut random = Entropy::from_seed(3).stream();
-        let mut event_us = EPOCH_US;
-        let rows: Vec<String> = (0..3000).flat_map(|_| rows(&mut random, &mut event_us)).collect();
+        let rows: Vec<String> = (0..30)
+            .flat_map(|seed| {
+                let mut times = Times::drawn(Entropy::from_seed(seed).stream());
+                (0..100).flat_map(|_| times.rows()).collect::<Vec<_>>()
+            })
+            .collect();
         for part in ["00.000000Z", "00.000001Z", "9.999999Z", "\"ts\":null", "\"k\":null", "\"v\":null"] {
             assert!(rows.iter().any(|row| row.contains(part)), "no {part}");
         }

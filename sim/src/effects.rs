@@ -195,7 +195,8 @@ impl Effects {
 
     /// Plants bugs at kinds of effects; one bug per kind.
     pub fn plant(&self, plants: impl IntoIterator<Item = Plant>) {
-        self.inner().plants.extend(plants.into_iter().map(|plant| (plant.kind, plant.bug)));
+        let of_effects = plants.into_iter().filter(|plant| plant.bug != Bug::Engine);
+        self.inner().plants.extend(of_effects.map(|plant| (plant.kind, plant.bug)));
     }
 
     /// The bug that is planted at this effect, if any.

@@ -6,22 +6,28 @@
 //!             fault.rs    what goes wrong, bound to a name       tape.rs, witness.rs   a source and a sink outside
 //! run:        scenario.rs a run written down                     subject.rs  what lives in the world
 //!             pipeline.rs the engine, as that                    runner.rs   runs a scenario and judges it
-//!             observe.rs  what readers of sinks and logs see
+//!             observe.rs  what readers of sinks and logs see     reports.rs  what the engine says of its batches
 //! reference:  model/      a naive interpreter of the same queries, sharing no code with the engine
-//! failure:    sweep.rs    every crash point of a scenario        shrink.rs   makes a failing scenario small
+//!             oracle.rs   that model against a run, batch by batch
+//! itself:     plant.rs    bugs planted at the seam               bugs.rs     all of them, by name
+//! failure:    sweep.rs    every crash point of a scenario        exhaust.rs  of these scenarios
+//!             shrink.rs   makes a failing scenario small
 //!             page.rs     a failure as text                      picture.rs  its timeline as SVG
-//! many:       draw.rs     a seed becomes a scenario              campaign.rs many seeds, and what they reached
+//! many:       draw.rs     a seed becomes a scenario              shapes.rs   of one of these pipelines
+//!             campaign.rs many seeds, and what they reached
 //! users:      user/       a user's own script in the world, with rows drawn from its schemas
 //! ```
 //! The engine knows nothing of this crate: it is given an `Environment`, and a simulated one differs from a real one
 //! only in what is behind it. Absent from here: real time and the real disk; threads
 //! only take different runs, never parts of one.
 
+pub mod bugs;
 pub mod campaign;
 pub mod clock;
 pub mod disk;
 pub mod draw;
 pub mod effects;
+pub mod exhaust;
 pub mod fault;
 #[cfg(test)]
 mod mini;
@@ -33,8 +39,10 @@ mod panics;
 pub mod picture;
 pub mod pipeline;
 pub mod plant;
+pub mod reports;
 pub mod runner;
 pub mod scenario;
+pub mod shapes;
 pub mod shrink;
 pub mod subject;
 pub mod sweep;

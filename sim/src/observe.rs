@@ -115,7 +115,14 @@ fn folder_sink(root: &str, files: &BTreeMap<String, Bytes>) -> Seen {
     for (batch_id, (_, data)) in entries.range(first..) {
         match listed_files(data) {
             Ok(listed) => {
-                for path in listed {
+                for (path, size) in listed {
+                    if let (Some(size), Some(data)) = (size, files.get(&path))
+                        && size != data.len() as u64
+                    {
+                        // Spark's reader believes the log: it would skip the file, or cut it.
+                        let bytes = data.len();
+                        seen.complaints.push(format!("{path} is listed with {size} bytes and has {bytes}"));
+                    }
                     read_listed(root, &path, files, &mut rows, &mut seen.complaints);
                 }
             }
@@ -127,8 +134,8 @@ fn folder_sink(root: &str, files: &BTreeMap<String, Bytes>) -> Seen {
     seen
 }
 
-/// The paths that an entry of the log adds, relative to the home.
-fn listed_files(entry: &Bytes) -> Result<Vec<String>, String> {
+/// The paths that an entry of the log adds, relative to the home, and their sizes in bytes as the entry has them.
+fn listed_files(entry: &Bytes) -> Result<Vec<(String, Option<u64>)>, String> {
     let text = std::str::from_utf8(entry).map_err(|error| error.to_string())?;
     let mut lines = text.lines();
     if lines.next() != Some("v1") {
@@ -141,7 +148,7 @@ fn listed_files(entry: &Bytes) -> Result<Vec<String>, String> {
             let path = action["path"].as_str().ok_or_else(|| format!("no path in {line:?}"))?;
             let local = path.strip_prefix("file://").unwrap_or(path);
             let below = local.strip_prefix(HOME).unwrap_or(local).trim_start_matches('/');
-            Ok(percent_decoded(below))
+            Ok((percent_decoded(below), action["size"].as_u64()))
         })
         .collect()
 }
@@ -284,7 +291,7 @@ mod tests {
     }
 
     fn added(path: &str) -> String {
-        format!("v1\n{{\"path\":\"file:///world/{path}\",\"size\":1,\"action\":\"add\"}}")
+        format!("v1\n{{\"path\":\"file:///world/{path}\",\"action\":\"add\"}}")
     }
 
     #[test]

@@ -5,9 +5,10 @@
 //!                             starts of lives ─► Model::restart                             │
 //! watermark in offsets/N  ═ the model's watermark;  rows in the sink ═ the model's rows  ◄──┘
 //! ```
-//! It needs no undisturbed run, and judges every committed batch: late rows, evictions, batches without data. Only
-//! pipelines that it can follow are judged: one streaming table over one tape or one folder of JSON, into a witness
-//! or a folder; everything else is [`Judged::Beyond`], which callers count and never hide.
+//! It needs no undisturbed run, and judges every committed batch: rows, late rows, sizes of state, evictions, batches
+//! without data, and where every input row went (the ledger). Only pipelines that it can follow are judged: one
+//! streaming table over tapes and folders of JSON, each read once, into a witness or a folder; everything else is
+//! [`Judged::Beyond`], which callers count and never hide.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +17,12 @@ use wavetank_engine::sql::types::spark_type_name;
 use wavetank_engine::sql::{Statement, parse_script};
 
 use crate::model::{
-    Model, OutputMode, Query, Source, Stage, Type, Value, View, ViewKind, parse_schema, parse_timestamp,
+    Batch, Bucket, Model, OutputMode, Query, Source, Stage, Type, Value, View, ViewKind, parse_schema, parse_timestamp,
 };
 use crate::observe::Seen;
-use crate::runner::{Failure, FailureKind, Run};
-use crate::scenario::{Scenario, Step};
+use crate::reports::OperatorReport;
+use crate::runner::{Failure, FailureKind, LifeEnd, Run};
+use crate::scenario::{Keep, Scenario, Step};
 
 /// What the model says about a run.
 #[derive(Clone, Debug)]
@@ -33,15 +35,19 @@ pub enum Judged {
 
 /// Judges a finished run by the model.
 pub fn judge_by_model(scenario: &Scenario, run: &Run) -> Judged {
-    let pipeline = match read_pipeline(scenario) {
+    let mut pipeline = match read_pipeline(scenario) {
         Ok(pipeline) => pipeline,
         Err(why) => return Judged::Beyond(why),
     };
+    pipeline.query.conf.extend(pinned(&pipeline, run));
     let mut model = match Model::new(&pipeline.query) {
-        Ok(model) => model,
+        Ok(model) => model.with_ledger(),
         Err(refusal) if refusal.stage == Stage::BeyondModel => return Judged::Beyond(refusal.to_string()),
         Err(refusal) => return Judged::Followed(vec![failure(format!("the model refuses the query: {refusal}"))]),
     };
+    if !model.is_determined() {
+        return Judged::Beyond("which rows LIMIT takes is not defined".to_owned());
+    }
     match follow(&pipeline, &mut model, scenario, run) {
         Ok(failures) => Judged::Followed(failures),
         Err(why) => Judged::Beyond(why),
@@ -55,8 +61,10 @@ fn failure(text: String) -> Failure {
 /// What the model needs to know of a script.
 struct Pipeline {
     query: Query,
-    /// The tape's name, or the folder that is read.
-    input: Input,
+    /// By source, in the order of the query: the tape's name, or the folder that is read.
+    inputs: Vec<Input>,
+    /// The query's name, as progress reports have it.
+    name: String,
     /// The sink's name as observations have it.
     sink: String,
     /// Whether the sink writes times as text, which Spark cuts to milliseconds.
@@ -71,7 +79,7 @@ enum Input {
 
 fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
     let statements = parse_script(&scenario.script).map_err(|error| error.to_string())?;
-    let (mut sources, mut views, mut input, mut target) = (Vec::new(), Vec::new(), None, None);
+    let (mut sources, mut inputs, mut views, mut target) = (Vec::new(), Vec::new(), Vec::new(), None);
     for located in statements {
         match located.statement {
             Statement::CreateTable(table) => {
@@ -82,14 +90,11 @@ fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
                 let columns = parse_schema(&ddl.join(", ")).ok_or("a column type that the model does not have")?;
                 sources.push(Source { name: table.name, columns });
                 let option = |name| table.options.get(name).map(str::to_owned).ok_or(format!("no option {name}"));
-                let known = match table.using.as_deref() {
+                inputs.push(match table.using.as_deref() {
                     Some("tape") => Input::Tape(option("name")?),
                     Some("json") => Input::Folder(option("path")?),
                     other => return Err(format!("a source of format {other:?}")),
-                };
-                if input.replace(known).is_some() {
-                    return Err("more than one source".to_owned());
-                }
+                });
             }
             Statement::CreateView(view) => views.push(View { name: view.name, kind: ViewKind::Sql(view.query.sql) }),
             Statement::CreateStreamingTable(table) => {
@@ -100,12 +105,16 @@ fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
             _ => return Err("a statement that the model does not know".to_owned()),
         }
     }
-    let (input, target) = (input.ok_or("no source")?, target.ok_or("no streaming table")?);
+    views.extend(scenario.views.iter().map(model_view));
+    let target = target.ok_or("no streaming table")?;
     let sink = match target.using.as_deref() {
         Some("witness") => target.options.get("name").unwrap_or(&target.name).to_owned(),
         _ => target.options.get("path").ok_or("a sink that cannot be read")?.to_owned(),
     };
-    let cuts_times = matches!(target.using.as_deref(), Some("json" | "csv"));
+    if matches!(target.using.as_deref(), Some("csv" | "text")) {
+        return Err("a sink that does not keep types".to_owned());
+    }
+    let cuts_times = matches!(target.using.as_deref(), Some("json"));
     let mode = target.options.get("outputMode").unwrap_or("append");
     let query = Query {
         sources,
@@ -113,46 +122,71 @@ fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
         views,
         sql: target.query.sql,
         mode: OutputMode::parse(mode).ok_or("an output mode that does not exist")?,
-        conf: BTreeMap::new(),
+        conf: scenario.settings.get(&0).cloned().unwrap_or_default(),
     };
     let checkpoint = target.options.get("checkpointLocation").ok_or("no checkpointLocation")?.to_owned();
-    Ok(Pipeline { query, input, sink, cuts_times, checkpoint })
+    Ok(Pipeline { query, inputs, name: target.name, sink, cuts_times, checkpoint })
+}
+
+fn model_view(view: &crate::scenario::View) -> View {
+    let (from, columns) = (view.from.clone(), view.columns.clone());
+    let kind = match view.keep {
+        Keep::DropDuplicates => ViewKind::DropDuplicates { from, columns },
+        Keep::DropDuplicatesWithinWatermark => ViewKind::DropDuplicatesWithinWatermark { from, columns },
+    };
+    View { name: view.name.clone(), kind }
 }
 
 /// A promise, as its log entry says it.
 struct Promise {
     watermark_ms: i64,
     timestamp_ms: i64,
-    /// Blocks of the tape, or steps of the file source's log, that have been read after this batch.
-    end: u64,
+    /// By source: blocks of the tape, or steps of the file source's log, that have been read after this batch.
+    ends: Vec<u64>,
 }
 
-fn promises(checkpoint: &str, run: &Run) -> Result<BTreeMap<u64, Promise>, String> {
-    let prefix = format!("{checkpoint}/offsets/");
+fn promises(pipeline: &Pipeline, run: &Run) -> Result<BTreeMap<u64, Promise>, String> {
+    let prefix = format!("{}/offsets/", pipeline.checkpoint);
     let entries = run.history.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
     let read = entries.filter_map(|(path, text)| Some((path[prefix.len()..].parse::<u64>().ok()?, text)));
     read.map(|(batch_id, text)| {
-        let lines: Vec<&str> = text.lines().collect();
-        let [_, metadata, offset] = lines[..] else { return Err(format!("offsets/{batch_id} is not for one source")) };
-        let metadata: Json = serde_json::from_str(metadata).map_err(|error| error.to_string())?;
-        let last = match serde_json::from_str::<Json>(offset) {
-            Ok(Json::Object(file)) => file.get("logOffset").and_then(Json::as_i64),
-            Ok(number) => number.as_i64(),
-            Err(_) => Some(-1), // "-": nothing yet
-        };
-        let end = last.map(|last| (last + 1) as u64).ok_or_else(|| format!("offset {offset}"))?;
+        let mut lines = text.lines().skip(1);
+        let metadata: Json = serde_json::from_str(lines.next().unwrap_or("")).map_err(|error| error.to_string())?;
+        let ends = lines.map(read_until).collect::<Result<Vec<u64>, String>>()?;
+        if ends.len() != pipeline.inputs.len() {
+            return Err(format!("offsets/{batch_id} is for {} sources", ends.len()));
+        }
         let number = |name: &str| metadata[name].as_i64().ok_or_else(|| format!("offsets/{batch_id} has no {name}"));
         let (watermark_ms, timestamp_ms) = (number("batchWatermarkMs")?, number("batchTimestampMs")?);
-        Ok((batch_id, Promise { watermark_ms, timestamp_ms, end }))
+        Ok((batch_id, Promise { watermark_ms, timestamp_ms, ends }))
     })
     .collect()
 }
 
-/// The input's rows, by step of its offsets.
-fn input_rows(pipeline: &Pipeline, scenario: &Scenario, run: &Run) -> Result<Vec<Vec<Vec<Value>>>, String> {
-    let columns = &pipeline.query.sources[0].columns;
-    let decode = |rows: &[String]| rows.iter().map(|row| decode_row(row, columns)).collect::<Result<Vec<_>, _>>();
-    match &pipeline.input {
+/// What the first promise pins for good: whichever life made it.
+fn pinned(pipeline: &Pipeline, run: &Run) -> BTreeMap<String, String> {
+    let entry = run.history.get(&format!("{}/offsets/0", pipeline.checkpoint));
+    let metadata = entry.and_then(|text| serde_json::from_str::<Json>(text.lines().nth(1)?).ok());
+    metadata.and_then(|metadata| serde_json::from_value(metadata["conf"].clone()).ok()).unwrap_or_default()
+}
+
+/// How many steps of a source have been read at this offset.
+fn read_until(offset: &str) -> Result<u64, String> {
+    let last = match serde_json::from_str::<Json>(offset) {
+        Ok(Json::Object(file)) => file.get("logOffset").and_then(Json::as_i64),
+        Ok(number) => number.as_i64(),
+        Err(_) => Some(-1), // "-": nothing yet
+    };
+    last.map(|last| (last + 1) as u64).ok_or_else(|| format!("offset {offset}"))
+}
+
+type Rows = Vec<Vec<Value>>;
+
+/// A source's rows, by step of its offsets.
+fn input_rows(pipeline: &Pipeline, source: usize, scenario: &Scenario, run: &Run) -> Result<Vec<Rows>, String> {
+    let columns = &pipeline.query.sources[source].columns;
+    let decode = |rows: &[String]| rows.iter().map(|row| decode_row(row, columns)).collect::<Result<Rows, _>>();
+    match &pipeline.inputs[source] {
         Input::Tape(name) => {
             let blocks = scenario.steps.iter().filter_map(|step| match step {
                 Step::Add { tape, rows } if tape == name => Some(decode(rows)),
@@ -161,7 +195,7 @@ fn input_rows(pipeline: &Pipeline, scenario: &Scenario, run: &Run) -> Result<Vec
             blocks.collect()
         }
         Input::Folder(folder) => {
-            let mut files: BTreeMap<&str, Vec<Vec<Value>>> = BTreeMap::new();
+            let mut files: BTreeMap<&str, Rows> = BTreeMap::new();
             for step in &scenario.steps {
                 if let Step::Drop { file, rows, torn: false } = step {
                     if files.insert(file, decode(rows)?).is_some() {
@@ -171,9 +205,8 @@ fn input_rows(pipeline: &Pipeline, scenario: &Scenario, run: &Run) -> Result<Vec
                     return Err("files that are torn or removed".to_owned());
                 }
             }
-            let order = source_log(&pipeline.checkpoint, run)?;
-            let mut steps: Vec<Vec<Vec<Value>>> = Vec::new();
-            for (step, path) in order {
+            let mut steps: Vec<Rows> = Vec::new();
+            for (step, path) in source_log(&pipeline.checkpoint, source, run)? {
                 let step = step as usize;
                 steps.resize(steps.len().max(step + 1), Vec::new());
                 let known = files.iter().find(|(file, _)| path.ends_with(*file) && file.starts_with(folder.as_str()));
@@ -186,8 +219,8 @@ fn input_rows(pipeline: &Pipeline, scenario: &Scenario, run: &Run) -> Result<Vec
 }
 
 /// Which file was read in which step, from the file source's own log.
-fn source_log(checkpoint: &str, run: &Run) -> Result<Vec<(u64, String)>, String> {
-    let prefix = format!("{checkpoint}/sources/0/");
+fn source_log(checkpoint: &str, source: usize, run: &Run) -> Result<Vec<(u64, String)>, String> {
+    let prefix = format!("{checkpoint}/sources/{source}/");
     let entries = run.history.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
     let mut files = BTreeMap::new();
     for line in entries.flat_map(|(_, text)| text.lines().skip(1)).filter(|line| !line.is_empty()) {
@@ -225,45 +258,105 @@ fn decode(json: &Json, column: &Type) -> Result<Value, String> {
 
 /// Runs the model over the promised batches and compares.
 fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run) -> Result<Vec<Failure>, String> {
-    let promises = promises(&pipeline.checkpoint, run)?;
-    let input = input_rows(pipeline, scenario, run)?;
+    let promises = promises(pipeline, run)?;
+    let sources = 0..pipeline.inputs.len();
+    let inputs = sources.map(|source| input_rows(pipeline, source, scenario, run)).collect::<Result<Vec<_>, _>>()?;
     let columns = model.schema().to_vec();
     let done = run.observed.logs.get(&pipeline.checkpoint).and_then(|logs| logs.commits.keys().next_back());
     let Some(done) = done else { return Ok(Vec::new()) };
     let starts = run.starts.get(&pipeline.checkpoint).cloned().unwrap_or_default();
-    let (mut failures, mut expected, mut read) = (Vec::new(), BTreeMap::new(), 0);
+    let (mut failures, mut expected) = (Vec::new(), BTreeMap::new());
+    let mut read: Vec<u64> = vec![0; inputs.len()];
     for batch_id in 0..=*done {
         let Some(promise) = promises.get(&batch_id) else {
             return Err(format!("nobody saw the promise of batch {batch_id}"));
         };
-        if starts.contains(&batch_id) {
+        let begins = starts.iter().filter(|start| start.batch_id == batch_id);
+        if begins.clone().count() > 0 {
             model.restart();
         }
-        let has_data = promise.end != read;
-        if !has_data && !starts.contains(&batch_id) && model.no_data_batch_due() == Ok(false) {
+        // A promised batch is run again whatever it is; a run that chooses its first batch has no reason for one without data.
+        let again = begins.clone().any(|start| start.promised);
+        if promise.ends == read && !again && model.no_data_batch_due() == Ok(false) {
             failures.push(failure(format!("batch {batch_id} has no data, and the model saw no reason for it")));
         }
-        let (from, to) = ((read as usize).min(input.len()), (promise.end as usize).min(input.len()));
-        let rows = input[from..to.max(from)].concat();
-        read = promise.end;
-        let batch = model.run_batch(&[rows], promise.timestamp_ms * 1000).map_err(|refusal| refusal.to_string())?;
-        if model.has_watermark() && batch.watermark_ms != promise.watermark_ms {
-            let text = format!(
-                "batch {batch_id} ran with watermark {} ms, the model has {} ms",
-                promise.watermark_ms, batch.watermark_ms
-            );
-            failures.push(failure(text));
-        }
+        let rows = inputs.iter().zip(read.iter().zip(&promise.ends)).map(|(steps, (from, to))| {
+            let (from, to) = ((*from as usize).min(steps.len()), (*to as usize).min(steps.len()));
+            steps[from..to.max(from)].concat()
+        });
+        let rows: Vec<Rows> = rows.collect();
+        read.clone_from(&promise.ends);
+        let batch = model.run_batch(&rows, promise.timestamp_ms * 1000).map_err(|refusal| refusal.to_string())?;
+        failures.extend(batch_differs(pipeline, model, &batch, promise, &rows, run));
         let cut = |row: Vec<Value>| if pipeline.cuts_times { row.into_iter().map(cut_time).collect() } else { row };
         expected.insert(batch_id, batch.rows.into_iter().map(cut).collect());
     }
-    if matches!(run.lives.last(), Some(crate::runner::LifeEnd::Done)) && (read as usize) < input.len() {
-        failures.push(failure(format!("{} of {} input steps were read", read, input.len())));
+    if matches!(run.lives.last(), Some(LifeEnd::Done)) && scenario.steps.last() == Some(&Step::Settle) {
+        let unread = inputs.iter().zip(&read).filter(|(steps, read)| (**read as usize) < steps.len());
+        failures.extend(unread.map(|(steps, read)| Failure {
+            kind: FailureKind::Liveness,
+            text: format!("{read} of {} input steps were read", steps.len()),
+        }));
+        if starts.iter().any(|start| start.batch_id > *done) {
+            model.restart();
+        }
+        if model.no_data_batch_due() == Ok(true) {
+            let text = format!("a batch without data is due after batch {done}");
+            failures.push(Failure { kind: FailureKind::Liveness, text });
+        }
     }
     let none = Seen::default();
     let seen = run.observed.sinks.get(&pipeline.sink).unwrap_or(&none);
     failures.extend(compare(&columns, &expected, seen, pipeline.query.mode)?);
     Ok(failures)
+}
+
+/// The same operators, sizes and late rows. The engine counts the late rows of an aggregation, Spark and the model its late
+/// groups (`docs/decisions/0006`): none or some, and not fewer.
+fn same_operators(engine: &[OperatorReport], model: &[OperatorReport]) -> bool {
+    engine.len() == model.len()
+        && engine.iter().zip(model).all(|(engine, model)| {
+            let late = match model.name {
+                "stateStoreSave" => (engine.late == 0) == (model.late == 0) && engine.late >= model.late,
+                _ => engine.late == model.late,
+            };
+            engine.name == model.name && engine.state_rows == model.state_rows && late
+        })
+}
+
+/// What a batch says about itself besides its rows: the watermark, the sizes of its state, its late rows, where its rows went.
+fn batch_differs(
+    pipeline: &Pipeline,
+    model: &Model,
+    batch: &Batch,
+    promise: &Promise,
+    rows: &[Rows],
+    run: &Run,
+) -> Vec<Failure> {
+    let (id, mut texts) = (batch.id, Vec::new());
+    if model.has_watermark() && batch.watermark_ms != promise.watermark_ms {
+        let (ran, has) = (promise.watermark_ms, batch.watermark_ms);
+        texts.push(format!("batch {id} ran with watermark {ran} ms, the model has {has} ms"));
+    }
+    if let Some(report) = run.reports.get(&pipeline.name).and_then(|reports| reports.get(&id)) {
+        let of_model = batch.operators.iter().map(|operator| OperatorReport {
+            name: operator.name,
+            state_rows: operator.state_rows as u64,
+            late: operator.late,
+        });
+        let of_model: Vec<OperatorReport> = of_model.collect();
+        if !same_operators(&report.operators, &of_model) {
+            texts.push(format!("batch {id} says of its state {:?}, the model {of_model:?}", report.operators));
+        }
+        let arrived: usize = rows.iter().map(Vec::len).sum();
+        if report.input_rows > arrived as u64 {
+            texts.push(format!("batch {id} says that it read {} rows; {arrived} arrived", report.input_rows));
+        }
+    }
+    if let Some(ledger) = model.ledger().filter(|ledger| !ledger.balances()) {
+        texts.push(format!("{} rows have no end after batch {id}", ledger.count(Bucket::Lost)));
+    }
+    texts.into_iter().map(failure).collect()
 }
 
 fn cut_time(value: Value) -> Value {

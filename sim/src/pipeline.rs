@@ -12,7 +12,7 @@ use wavetank_sinks::MemoryTables;
 
 use crate::oracle::{Judged, judge_by_model};
 use crate::runner::Run;
-use crate::scenario::Scenario;
+use crate::scenario::{Keep, Scenario};
 use crate::subject::{Life, Running, Subject};
 use crate::user::GivenProvider;
 
@@ -51,9 +51,27 @@ async fn start(life: Life<'_>) -> Result<Box<dyn Running>> {
         .sinks(wavetank_sinks::providers(MemoryTables::new(), nowhere))
         .sinks(life.sinks)
         .build()?;
+    session.streams().add_listener(life.reports.listener());
     set(&session, &life.settings)?;
-    let run = session.run_script(life.script).await?;
+    let (tables, queries) = parted(life.script, !life.views.is_empty());
+    session.run_script(tables).await?;
+    for view in life.views {
+        let columns: Vec<&str> = view.columns.iter().map(String::as_str).collect();
+        let from = session.sql(format!("SELECT * FROM STREAM {}", view.from).as_str()).await?;
+        let frame = match view.keep {
+            Keep::DropDuplicates => from.drop_duplicates(&columns)?,
+            Keep::DropDuplicatesWithinWatermark => from.drop_duplicates_within_watermark(&columns)?,
+        };
+        session.register_view(&view.name, &frame)?;
+    }
+    let run = session.run_script(queries).await?;
     Ok(Box::new(Queries::new(run.queries)))
+}
+
+/// A script in two parts, the second from its first streaming table on; all of it in the second if it is not to be cut.
+fn parted(script: &str, cut: bool) -> (&str, &str) {
+    let at = if cut { script.find("CREATE STREAMING TABLE").unwrap_or(script.len()) } else { 0 };
+    script.split_at(at)
 }
 
 fn set(session: &wavetank_engine::session::Session, settings: &BTreeMap<String, String>) -> Result<()> {

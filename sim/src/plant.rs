@@ -9,10 +9,11 @@
 //! | `rewrite KIND /FROM/TO/` | a wrong value in an entry: in what is written, FROM becomes TO (`#` in FROM is a number) |
 //! | `stale KIND` | a cached read: the first answer is given again |
 //! | `twice KIND` | a step done again: the effect is done two times |
+//! | `engine NAME` | a place in the engine's code that goes wrong (`bugs.rs`) |
 //!
 //! KIND is a kind of effect name, `checkpoint/commits/N link` ([`kind_of`](crate::effects::kind_of)). Plants belong to
-//! the scenario, so what they break replays and shrinks like any other failure. They live in the simulator: no build
-//! of the engine contains them.
+//! the scenario, so what they break replays and shrinks like any other failure. They live in the simulator; only
+//! `engine NAME` needs a build of the engine with the feature `planted-bugs`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -51,6 +52,35 @@ pub enum Bug {
     Stale,
     /// See the table of the module.
     Twice,
+    /// See the table of the module; the plant's kind is the name.
+    Engine,
+}
+
+/// A bug planted in the engine's code, in this thread, until it is dropped.
+pub(crate) struct EnginePlant;
+
+impl EnginePlant {
+    /// Plants the engine's bug among these.
+    ///
+    /// # Panics
+    /// If it is unknown, or if this build of the engine has no places for bugs: the run would pass for the wrong reason.
+    pub(crate) fn of(plants: &[Plant]) -> Self {
+        let wanted = plants.iter().find(|plant| plant.bug == Bug::Engine).map_or("", |plant| plant.kind.as_str());
+        let known = crate::bugs::BUGS.iter().find(|bug| bug.engine_name() == Some(wanted));
+        let name = known.and_then(|bug| bug.engine_name()).unwrap_or("");
+        assert_eq!(name, wanted, "the engine has no place for such a bug");
+        assert!(
+            wavetank_engine::planted::plant(name),
+            "'{name}' needs an engine with the feature planted-bugs: cargo test -p wavetank-sim builds one"
+        );
+        Self
+    }
+}
+
+impl Drop for EnginePlant {
+    fn drop(&mut self) {
+        wavetank_engine::planted::plant("");
+    }
 }
 
 impl fmt::Display for Plant {
@@ -64,6 +94,7 @@ impl fmt::Display for Plant {
             Bug::Rewrite { from, to } => write!(f, "rewrite {kind} /{from}/{to}/"),
             Bug::Stale => write!(f, "stale {kind}"),
             Bug::Twice => write!(f, "twice {kind}"),
+            Bug::Engine => write!(f, "engine {kind}"),
         }
     }
 }
@@ -96,6 +127,7 @@ impl FromStr for Plant {
             "replace" => Bug::Replace,
             "stale" => Bug::Stale,
             "twice" => Bug::Twice,
+            "engine" => Bug::Engine,
             "rewrite" => {
                 let (before, rule) = rest.split_once(" /").ok_or_else(odd)?;
                 let (from, to) = rule.strip_suffix('/').and_then(|rule| rule.split_once('/')).ok_or_else(odd)?;
@@ -140,6 +172,7 @@ mod tests {
             "late checkpoint/offsets/N link",
             r#"rewrite checkpoint/commits/N.tmp write /"nextBatchWatermarkMs":#/"nextBatchWatermarkMs":0/"#,
             "twice witness/out/N commit",
+            "engine watermark-goes-back",
         ] {
             assert_eq!(text.parse::<Plant>().unwrap().to_string(), text);
         }

@@ -25,6 +25,8 @@ use crate::effects::{Death, Effect};
 use crate::fault::{Fault, Harm};
 use crate::observe::{Logs, Observed, Seen, durable_logs, log_complaints, observe};
 use crate::panics;
+use crate::plant::EnginePlant;
+use crate::reports::{BatchReport, Reports};
 use crate::scenario::{Scenario, Step};
 use crate::subject::{Life, Subject};
 use crate::tape::Tapes;
@@ -53,8 +55,10 @@ pub struct Run {
     pub digest: u64,
     /// How much virtual time passed, in microseconds.
     pub virtual_us: u64,
-    /// By checkpoint: the batch that each life after the first began with.
-    pub starts: BTreeMap<String, Vec<u64>>,
+    /// By checkpoint: where each life after the first began.
+    pub starts: BTreeMap<String, Vec<Began>>,
+    /// What the engine said about its batches, by name of the query.
+    pub reports: BTreeMap<String, BTreeMap<u64, BatchReport>>,
     /// Every entry that logs and source logs ever had: path below the home -> text.
     pub history: BTreeMap<String, String>,
     /// Where a run without harm must be interrupted too, to run the same batches: a query that starts again with
@@ -62,6 +66,15 @@ pub struct Run {
     pub interruptions: Vec<Fault>,
     /// The places where it could have died, for [`run_probed`].
     pub points: Vec<Point>,
+}
+
+/// Where a life began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Began {
+    /// The first batch that is not known to be done.
+    pub batch_id: u64,
+    /// Whether an earlier life promised it.
+    pub promised: bool,
 }
 
 /// A place where a process can die, before or after an effect.
@@ -132,6 +145,21 @@ pub enum FailureKind {
     Assertion,
 }
 
+impl Failure {
+    /// What a smaller scenario must show to show the same: the kind; of errors the class, of the model what it is about.
+    pub fn sign(&self) -> String {
+        let class = self.text.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map_or("", |(class, _)| class);
+        match self.kind {
+            FailureKind::Error => format!("{:?} {class}", self.kind),
+            FailureKind::Model => {
+                let about = self.text.chars().filter(|c| !c.is_ascii_digit()).take(24);
+                format!("{:?} {}", self.kind, about.collect::<String>())
+            }
+            kind => format!("{kind:?}"),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.kind, self.text)
@@ -140,6 +168,7 @@ impl fmt::Display for Failure {
 
 /// Runs a scenario to its end.
 pub fn run(scenario: &Scenario, subject: &dyn Subject) -> Run {
+    let _planted = EnginePlant::of(&scenario.plants);
     let mut runner = Runner::new(scenario, subject);
     while runner.live() {}
     runner.finish()
@@ -148,6 +177,7 @@ pub fn run(scenario: &Scenario, subject: &dyn Subject) -> Run {
 /// Runs a scenario to its end, and finds out at each place where it could have died what it would have left behind,
 /// under each of these images.
 pub fn run_probed(scenario: &Scenario, subject: &dyn Subject, images: &[CrashImage]) -> Run {
+    let _planted = EnginePlant::of(&scenario.plants);
     let mut runner = Runner::new(scenario, subject);
     let points = runner.probe(images);
     while runner.live() {}
@@ -171,7 +201,8 @@ struct Runner<'a> {
     lives: Vec<LifeEnd>,
     failures: Vec<Failure>,
     interruptions: Vec<Fault>,
-    starts: BTreeMap<String, Vec<u64>>,
+    starts: BTreeMap<String, Vec<Began>>,
+    reports: Reports,
     /// The life that a run with only these interruptions would be in.
     calm_life: u32,
 }
@@ -214,6 +245,7 @@ impl<'a> Runner<'a> {
             failures: Vec::new(),
             interruptions: Vec::new(),
             starts: BTreeMap::new(),
+            reports: Reports::default(),
             calm_life: 0,
         }
     }
@@ -288,8 +320,9 @@ impl<'a> Runner<'a> {
 
     fn note_interruption(&mut self, end: &LifeEnd) {
         for (root, logs) in &self.observed.logs {
-            let next = logs.commits.keys().next_back().map_or(0, |done| done + 1);
-            self.starts.entry(root.clone()).or_default().push(next);
+            let batch_id = logs.commits.keys().next_back().map_or(0, |done| done + 1);
+            let promised = logs.offsets.contains_key(&batch_id);
+            self.starts.entry(root.clone()).or_default().push(Began { batch_id, promised });
         }
         if *end == LifeEnd::Restarted {
             self.calm_life += 1;
@@ -374,6 +407,8 @@ impl<'a> Runner<'a> {
                 number,
                 environment: self.world.environment(),
                 script: &self.scenario.script,
+                views: &self.scenario.views,
+                reports: self.reports.clone(),
                 settings: settings.unwrap_or_default(),
                 sources: vec![self.tapes.provider(effects, number)],
                 sinks: vec![self.witnesses.provider(effects, number)],
@@ -460,6 +495,7 @@ impl<'a> Runner<'a> {
             points: Vec::new(),
             interruptions: self.interruptions,
             starts: self.starts,
+            reports: self.reports.all(),
             history,
         }
     }

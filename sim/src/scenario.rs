@@ -43,6 +43,9 @@ pub struct Scenario {
     /// Settings (`SET key = value`) of lives, by their number; a life without an entry has those of the one before.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "by_life")]
     pub settings: BTreeMap<u32, BTreeMap<String, String>>,
+    /// Views that SQL cannot say: made after the script's own views, before its streaming tables.
+    #[serde(default, rename = "view", skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<View>,
     /// Bugs that the engine has in this run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plants: Vec<Plant>,
@@ -52,6 +55,31 @@ pub struct Scenario {
     /// What goes wrong.
     #[serde(default, rename = "fault", skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
+}
+
+/// A view over a streaming relation that keeps the first row of each key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct View {
+    /// Its name.
+    pub name: String,
+    /// The relation below.
+    pub from: String,
+    /// For how long a key is remembered.
+    pub keep: Keep,
+    /// The columns of the key; none means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+}
+
+/// The two deduplications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// `dropDuplicates`.
+    DropDuplicates,
+    /// `dropDuplicatesWithinWatermark`.
+    DropDuplicatesWithinWatermark,
 }
 
 /// One thing that the world outside does to the process, or for it.
@@ -185,6 +213,12 @@ mod tests {
             about: "a torn file".into(),
             seed: u64::MAX >> 1,
             script: "CREATE TABLE t\n USING json".into(),
+            views: vec![View {
+                name: "once".into(),
+                from: "t".into(),
+                keep: Keep::DropDuplicatesWithinWatermark,
+                columns: vec!["a".into()],
+            }],
             plants: vec!["late checkpoint/offsets/N link".parse().unwrap()],
             settings: BTreeMap::from([(1, BTreeMap::from([("spark.sql.shuffle.partitions".into(), "3".into())]))]),
             steps: vec![

@@ -12,8 +12,9 @@ use wavetank_engine::sink::SinkProvider;
 use wavetank_engine::source::SourceProvider;
 
 use crate::oracle::Judged;
+use crate::reports::Reports;
 use crate::runner::Run;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, View};
 
 /// A kind of process that can be started in a world.
 pub trait Subject {
@@ -44,6 +45,10 @@ pub struct Life<'a> {
     pub environment: Environment,
     /// The pipeline.
     pub script: &'a str,
+    /// Views to make before the pipeline's streaming tables.
+    pub views: &'a [View],
+    /// Where progress reports go.
+    pub reports: Reports,
     /// Settings of this life.
     pub settings: BTreeMap<String, String>,
     /// The sources outside the process: tapes.

@@ -65,8 +65,10 @@ impl<T> Ended<T> {
 
 /// A day: far longer than any scenario, so that only what never ends runs out of it.
 const PATIENCE_US: u64 = 86_400_000_000;
+/// How long a machine takes to come up again.
+const REBOOT_US: u64 = 1_234_567;
 /// More effects than any scenario needs in one life.
-const LIFE_EFFECTS_LIMIT: u64 = 5_000_000;
+const LIFE_EFFECTS_LIMIT: u64 = 50_000;
 
 impl World {
     /// The world of this seed, at the epoch, with an empty disk and no faults.
@@ -187,6 +189,8 @@ impl World {
         self.disk.do_deferred();
         // Whatever held a lock is gone, gracefully or not.
         self.disk.crash(CrashImage::Kill, self.entropy);
+        // It takes a while to come up again: a life that asks the clock for what it should know is found.
+        self.clock.advance_us(REBOOT_US);
         self.effects.next_life()
     }
 }

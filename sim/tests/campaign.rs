@@ -4,7 +4,8 @@ use wavetank_sim::campaign::Campaign;
 use wavetank_sim::draw;
 use wavetank_sim::pipeline::Pipeline;
 
-/// `WAVETANK_RUNS` and `WAVETANK_SEED` make it longer, or begin elsewhere.
+/// `WAVETANK_RUNS` and `WAVETANK_SEED` make it longer, or begin elsewhere; `WAVETANK_SHRINK` is for how many runs failures
+/// are shrunk.
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
@@ -15,10 +16,11 @@ fn drawn_scenarios_raise_no_alarm() {
     let campaign = Campaign {
         seeds: first..first + number("WAVETANK_RUNS", 40),
         jobs: number("WAVETANK_JOBS", 2) as usize,
-        shrink_tries: 150,
+        shrink_tries: number("WAVETANK_SHRINK", 150) as usize,
         scenario: &draw::scenario,
         subject: &Pipeline,
-        progress: &|_| {},
+        stop_at_failure: false,
+        progress: &|_, _| {},
     };
     let begun = std::time::Instant::now();
     let report = campaign.run();

@@ -5,6 +5,8 @@
 //! never shortens it. Streaming state (`operators::session`) and static tables ([`super::session_assign`]) both come
 //! here. Absent: what is aggregated, and lateness.
 
+use crate::planted::planted;
+
 /// The sessions of some rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sessions {
@@ -35,12 +37,13 @@ pub fn merge_sessions(keys: &[u32], starts: &[i64], ends: &[i64]) -> Sessions {
     let mut order: Vec<u32> = (0..rows).collect();
     order.sort_unstable_by_key(|row| (keys[*row as usize], starts[*row as usize], *row));
     let mut sessions = Sessions { session_of: Vec::with_capacity(order.len()), order, ..Sessions::default() };
+    let apart_us = i64::from(planted("session-touching-ones-stay-apart"));
     for row in &sessions.order {
         let row = *row as usize;
         let (key, start, end) = (keys[row], starts[row], ends[row]);
         match (sessions.keys.last(), sessions.ends.last_mut()) {
             // `<=` and not `<`: sessions that touch are one.
-            (Some(current), Some(current_end)) if *current == key && start <= *current_end => {
+            (Some(current), Some(current_end)) if *current == key && start <= *current_end - apart_us => {
                 *current_end = end.max(*current_end);
             }
             _ => {

@@ -22,6 +22,7 @@ use datafusion::logical_expr::{Expr, ReturnFieldArgs, ScalarUDF};
 
 use super::call::{Arguments, Call, as_they_are};
 use crate::error::Error;
+use crate::planted::planted;
 use crate::sql::duration::Interval;
 use crate::sql::types::{timestamp_type, window_type};
 
@@ -83,6 +84,10 @@ pub(crate) fn window_time_udf() -> Arc<ScalarUDF> {
 
 /// The start of the latest slice of `width_us` (aligned to `start_us`) that begins at or before a time.
 pub fn slice_start(time_us: i64, width_us: i64, start_us: i64) -> i64 {
+    if planted("window-cuts-toward-zero") {
+        return time_us - (time_us - start_us) % width_us;
+    }
+    let time_us = if planted("window-edge-belongs-to-the-window-before") { time_us - 1 } else { time_us };
     time_us.wrapping_sub(time_us.wrapping_sub(start_us).rem_euclid(width_us))
 }
 

@@ -5,6 +5,7 @@ use super::measure::TriggerTimes;
 use super::trigger::Trigger;
 use crate::error::Result;
 use crate::operators::stateful::NoDataBatch;
+use crate::planted::planted;
 use crate::source::{Offset, ReadLimit};
 
 /// What a trigger chose.
@@ -19,7 +20,18 @@ impl Driver {
     /// The promised batch of an earlier run, else a batch with what is new, else a batch without data if a watermark
     /// calls for one, else nothing.
     pub(super) async fn choose(&mut self, times: &mut TriggerTimes) -> Result<Chosen> {
-        if let Some(unfinished) = self.unfinished.take() {
+        if let Some(mut unfinished) = self.unfinished.take() {
+            if planted("rerun-asks-the-clock") {
+                unfinished.timestamp_ms = self.parts.environment.clock.now_us().div_euclid(1000);
+            }
+            if planted("rerun-asks-the-sources") {
+                let limited = std::mem::replace(&mut self.one_batch_only, true);
+                unfinished.end = self.ask_sources().await?.0;
+                self.one_batch_only = limited;
+            }
+            if planted("rerun-with-the-watermark-before") {
+                unfinished.watermark_ms = self.previous_watermark_ms;
+            }
             return Ok(Chosen::Batch(unfinished));
         }
         let since = times.now_us();
@@ -66,12 +78,18 @@ impl Driver {
 
     /// Whether an operator of the batch that ran before in this run wants another one although there is no data.
     fn needs_no_data_batch(&self, batch: &MicroBatch) -> Result<bool> {
-        if !self.parts.settings.no_data_batches || self.parts.settings.trigger == Trigger::Once {
+        if planted("no-batch-without-data")
+            || !self.parts.settings.no_data_batches
+            || self.parts.settings.trigger == Trigger::Once
+        {
             return Ok(false);
         }
-        let Some(used) = &self.last_eviction_ms else { return Ok(false) };
+        let zeros = vec![0; self.parts.plan.operators.len()];
+        let first = planted("restart-begins-with-a-batch-without-data").then_some(&zeros);
+        let Some(used) = self.last_eviction_ms.as_ref().or(first) else { return Ok(false) };
         let watermarks = self.watermarks_of(batch)?;
         Ok(self.parts.plan.operators.iter().any(|operator| match operator.wants {
+            NoDataBatch::WhenWatermarkRose if planted("batches-without-data-without-end") => true,
             NoDataBatch::WhenWatermarkRose => watermarks[operator.id].evict_ms > used[operator.id],
             // A run over what is there now would never end.
             NoDataBatch::Always => self.parts.settings.trigger != Trigger::AvailableNow,

@@ -9,6 +9,7 @@ use super::execute::Ran;
 use super::measure::TriggerTimes;
 use crate::checkpoint::CommitEntry;
 use crate::error::Result;
+use crate::planted::planted;
 use crate::progress::{SinkProgress, SourceProgress, StateOperatorProgress, StreamingQueryProgress, iso_millis};
 use crate::source::Offset;
 
@@ -17,8 +18,14 @@ impl Driver {
     /// batch N again: version N+1 is overwritten with the same content, and the sink makes the batch visible once.
     pub(super) async fn commit(&mut self, batch: &MicroBatch, times: &mut TriggerTimes) -> Result<()> {
         let since = times.now_us();
+        if planted("done-before-the-state") {
+            self.done_entry(batch).await?;
+        }
         let reports = try_join_all(self.parts.plan.operators.iter().map(|operator| operator.commit())).await?;
         self.last_operators = reports;
+        if planted("done-before-the-sink") {
+            self.done_entry(batch).await?;
+        }
         self.parts.sink.commit(batch.id).await?;
         times.step("addBatch", since);
         Ok(())
@@ -27,8 +34,9 @@ impl Driver {
     /// Writes `commits/N` with the watermark of the next batch. From here on batch N has happened.
     pub(super) async fn done(&mut self, batch: &MicroBatch, times: &mut TriggerTimes) -> Result<()> {
         let since = times.now_us();
-        let entry = CommitEntry { next_batch_watermark_ms: self.tracker.current_ms() };
-        self.parts.checkpoint.commits.add(batch.id, &entry).await?;
+        if !planted("done-before-the-sink") && !planted("done-before-the-state") {
+            self.done_entry(batch).await?;
+        }
         times.step("commitOffsets", since);
         for operator in &self.parts.plan.operators {
             operator.maintain(self.parts.settings.min_batches_to_retain).await?;
@@ -37,6 +45,12 @@ impl Driver {
         self.start = batch.end.clone();
         self.next_batch_id = batch.id + 1;
         Ok(())
+    }
+
+    async fn done_entry(&mut self, batch: &MicroBatch) -> Result<()> {
+        let stale = planted("commit-entry-has-the-old-watermark");
+        let next_batch_watermark_ms = if stale { batch.watermark_ms } else { self.tracker.current_ms() };
+        self.parts.checkpoint.commits.add(batch.id, &CommitEntry { next_batch_watermark_ms }).await
     }
 
     /// The report of a batch.

@@ -20,6 +20,7 @@ use crate::environment::Environment;
 use crate::error::Result;
 use crate::operators::batch::OperatorWatermarks;
 use crate::plan::physical::PlannedQuery;
+use crate::planted::planted;
 use crate::progress::StreamingQueryProgress;
 use crate::sink::Sink;
 use crate::source::{Offset, Source};
@@ -216,9 +217,14 @@ impl Driver {
             Chosen::Batch(batch) => batch,
             Chosen::Nothing(latest) => return Ok(self.idle(times, latest)),
         };
-        self.promise(&batch, &mut times).await?;
+        if !planted("promise-after-the-batch") {
+            self.promise(&batch, &mut times).await?;
+        }
         let ran = self.run(&batch, &mut times).await?;
         self.commit(&batch, &mut times).await?;
+        if planted("promise-after-the-batch") {
+            self.promise(&batch, &mut times).await?;
+        }
         self.done(&batch, &mut times).await?;
         Ok(Triggered::Ran(Box::new(self.report(batch, ran, times))))
     }
@@ -264,8 +270,20 @@ impl Driver {
     /// The two watermarks of every operator in a batch: late from the batch before, eviction from this one.
     pub(super) fn watermarks_of(&self, batch: &MicroBatch) -> Result<Vec<OperatorWatermarks>> {
         let operators = self.parts.plan.operators.len();
-        let late = self.parts.plan.propagation.simulate(self.previous_watermark_ms, operators)?;
-        let evict = self.parts.plan.propagation.simulate(batch.watermark_ms, operators)?;
+        let mut late = self.parts.plan.propagation.simulate(self.previous_watermark_ms, operators)?;
+        let mut evict = self.parts.plan.propagation.simulate(batch.watermark_ms, operators)?;
+        if planted("late-by-the-eviction-watermark") {
+            late.clone_from(&evict);
+        }
+        if planted("evict-by-the-late-watermark") {
+            evict.clone_from(&late);
+        }
+        if planted("late-rows-are-kept") {
+            late.fill(i64::MIN);
+        }
+        if planted("every-operator-has-the-global-watermark") {
+            evict.fill(batch.watermark_ms);
+        }
         Ok(late.into_iter().zip(evict).map(|(late_ms, evict_ms)| OperatorWatermarks { late_ms, evict_ms }).collect())
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::checkpoint::{CommitEntry, OffsetEntry};
 use crate::error::{Error, Result};
+use crate::planted::planted;
 use crate::source::Offset;
 
 /// Ends of the ranges of a batch, for each source in the order of the plan.
@@ -80,11 +81,16 @@ pub fn start(found: Found<'_>) -> Result<Start> {
     };
     let first_open = match found.commit {
         Some((done, _)) if done > batch_id => return Err(promise_missing(found.checkpoint, done)),
-        Some((done, commit)) if done == batch_id => {
+        Some((done, commit)) if done == batch_id && !planted("a-done-batch-runs-again") => {
+            let watermark_ms = match () {
+                () if planted("restart-forgets-the-watermark") => 0,
+                () if planted("restart-takes-the-last-promised-watermark") => latest.batch_watermark_ms,
+                () => latest.batch_watermark_ms.max(commit.next_batch_watermark_ms),
+            };
             return Ok(Start::Next {
                 batch_id: batch_id + 1,
-                start: latest.offsets.clone(),
-                watermark_ms: latest.batch_watermark_ms.max(commit.next_batch_watermark_ms),
+                start: if planted("restart-reads-the-last-batch-again") { before } else { latest.offsets.clone() },
+                watermark_ms,
                 conf: latest.conf.clone(),
             });
         }
@@ -93,6 +99,14 @@ pub fn start(found: Found<'_>) -> Result<Start> {
         // older entries of both logs may have been purged. Spark does not warn either.
         None => batch_id,
     };
+    if planted("a-promise-is-taken-for-done") {
+        return Ok(Start::Next {
+            batch_id: batch_id + 1,
+            start: latest.offsets.clone(),
+            watermark_ms: latest.batch_watermark_ms,
+            conf: latest.conf.clone(),
+        });
+    }
     let lost = (first_open < batch_id).then(|| (first_open, batch_id - 1));
     Ok(Start::Rerun { batch_id, start: before, promised: latest.clone(), lost })
 }

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::operators::watermark::{EventTimeStats, WatermarkNode};
+use crate::planted::planted;
 
 /// How the watermarks of several nodes become one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,17 +54,23 @@ impl WatermarkTracker {
     pub fn update<'a>(&mut self, seen: impl IntoIterator<Item = (&'a WatermarkNode, Option<EventTimeStats>)>) {
         for (node, stats) in seen {
             if let Some(stats) = stats {
-                let reached = stats.max_ms.saturating_sub(node.delay_ms);
+                let delay_ms = if planted("watermark-without-delay") { 0 } else { node.delay_ms };
+                let reached = stats.max_ms.saturating_sub(delay_ms);
                 let known = &mut self.nodes[node.id];
-                *known = Some(known.map_or(reached, |before| before.max(reached)));
+                let before = if planted("watermark-goes-back") { None } else { *known };
+                *known = Some(before.map_or(reached, |before| before.max(reached)));
             }
         }
         let of_nodes = self.nodes.iter().map(|node| node.unwrap_or(0));
+        let seen = self.nodes.iter().flatten().copied();
         let candidate = match self.policy {
+            _ if planted("watermark-policy-max-for-min") => of_nodes.max(),
+            _ if planted("a-silent-source-holds-nothing-back") => seen.min(),
             MultipleWatermarkPolicy::Min => of_nodes.min(),
             MultipleWatermarkPolicy::Max => of_nodes.max(),
         };
-        self.global_ms = self.global_ms.max(candidate.unwrap_or(0));
+        let floor_ms = if planted("watermark-goes-back") { 0 } else { self.global_ms };
+        self.global_ms = floor_ms.max(candidate.unwrap_or(0));
     }
 }
 

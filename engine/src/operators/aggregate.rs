@@ -13,8 +13,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_empty_array};
-use arrow::compute::{concat, filter, filter_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_empty_array};
+use arrow::compute::{concat, filter, filter_record_batch, take_arrays};
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
@@ -30,6 +30,7 @@ use super::batch::OperatorWatermarks;
 use super::stateful::{OperatorNumbers, StatefulOperator};
 use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork, answer_once};
 use super::watermark::{event_time_micros, on_time};
+use crate::planted::planted;
 use crate::sink::OutputMode;
 use crate::state::{Cursor, StateRows, StateSchema, StateStore, Until, normalise_keys};
 
@@ -148,6 +149,8 @@ impl PartitionRun<'_> {
     fn run(&mut self, partials: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let started_us = self.operator.clock.monotonic_us();
         let partials = self.without_late(partials)?;
+        let early = if planted("agg-evicts-before-merging") { self.evict()? } else { Cursor::default() };
+        let early = self.emit(early)?;
         let touched = self.merge(&partials)?;
         self.numbers.updated += touched.expiry.len() as u64;
         let merged_us = self.operator.clock.monotonic_us();
@@ -156,8 +159,9 @@ impl PartitionRun<'_> {
         let evicted = self.evict()?;
         self.numbers.removals_us += self.operator.clock.monotonic_us().saturating_sub(merged_us);
         match self.aggregation.mode {
+            OutputMode::Update if planted("agg-update-emits-every-group") => self.emit(self.store.scan()?),
             OutputMode::Update => Ok(self.finished(touched)?.into_iter().collect()),
-            OutputMode::Append => self.emit(evicted),
+            OutputMode::Append => Ok([early, self.emit(evicted)?].concat()),
             OutputMode::Complete => self.emit(self.store.scan()?),
         }
     }
@@ -165,7 +169,7 @@ impl PartitionRun<'_> {
     /// Drops groups whose event time is at or before the late watermark; complete mode keeps all.
     fn without_late(&mut self, partials: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         match self.aggregation.event_time_key {
-            Some(key) if self.aggregation.mode != OutputMode::Complete => {
+            Some(key) if self.aggregation.mode != OutputMode::Complete || planted("agg-complete-drops-late-rows") => {
                 let (kept, late_count) = without_late(partials, key, self.watermarks.late_us())?;
                 self.numbers.dropped_by_watermark += late_count;
                 Ok(kept)
@@ -182,7 +186,8 @@ impl PartitionRun<'_> {
             return Ok(StateRows { keys, values: vec![], expiry: Int64Array::new_null(0) });
         }
         let reserved = self.store.reserve(&keys)?;
-        let present = &reserved.found.present;
+        let nothing = BooleanArray::from(vec![false; groups]);
+        let present = if planted("agg-forgets-what-it-kept") { &nothing } else { &reserved.found.present };
         let kept_groups: Vec<usize> = present.values().set_indices().collect();
         let kept_states =
             reserved.found.values.iter().map(|column| filter(column, present)).collect::<Result<Vec<_>, _>>()?;
@@ -190,7 +195,11 @@ impl PartitionRun<'_> {
         // One merge with kept before new (first/last/collect_list keep the order of arrival), and not one merge each:
         // accumulators take it that every group below the number of groups has a row by the end of a call, and hold
         // a group without one for a group without nulls.
-        let groups_of = [kept_groups, groups_of.concat()].concat();
+        let mut groups_of = [kept_groups, groups_of.concat()].concat();
+        let turned = planted("agg-merges-new-before-kept").then(|| {
+            groups_of.reverse();
+            (0..groups_of.len() as u32).rev().collect::<UInt32Array>()
+        });
         let mut values = vec![];
         // Where each function's state starts in the kept values, and in the partial rows.
         let (mut at_kept, mut at_partial) = (0, width);
@@ -202,6 +211,10 @@ impl PartitionRun<'_> {
                 concat(&std::iter::once(kept.as_ref()).chain(new).collect::<Vec<_>>())
             });
             let states = states.collect::<Result<Vec<_>, _>>()?;
+            let states = match &turned {
+                Some(turned) => take_arrays(&states, turned, None)?,
+                None => states,
+            };
             accumulating.accumulator.merge_batch(&states, &groups_of, groups)?;
             values.extend(accumulating.accumulator.state(EmitTo::All)?);
             at_kept += width;
@@ -228,14 +241,26 @@ impl PartitionRun<'_> {
         let Some(key) = self.aggregation.event_time_key else { return Ok(Int64Array::new_null(groups)) };
         let times = event_time_micros(&keys[key])?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
+        if planted("agg-evicts-before-the-window-ends") {
+            return Ok(times.iter().map(|time| Some(time? - 5_000_000)).collect());
+        }
         Ok(Int64Array::new(times.values().clone(), times.nulls().cloned()))
     }
 
     fn evict(&mut self) -> Result<Cursor> {
-        if self.aggregation.event_time_key.is_none() || self.aggregation.mode == OutputMode::Complete {
+        let complete = self.aggregation.mode == OutputMode::Complete && !planted("agg-complete-evicts");
+        let kept = self.aggregation.mode == OutputMode::Update && planted("agg-update-never-evicts");
+        if self.aggregation.event_time_key.is_none() || complete || kept {
             return Ok(Cursor::default());
         }
-        let evicted = self.store.evict(Until::AtOrBefore(self.watermarks.evict_us()))?;
+        let mut until = Until::AtOrBefore(self.watermarks.evict_us());
+        if planted("agg-evicts-one-instant-late") {
+            until = Until::Before(self.watermarks.evict_us());
+        }
+        if planted("agg-append-emits-twice") {
+            return Ok(self.store.expired(until)?);
+        }
+        let evicted = self.store.evict(until)?;
         self.numbers.removed += evicted.remaining() as u64;
         Ok(evicted)
     }

@@ -27,6 +27,7 @@ use super::batch::OperatorWatermarks;
 use super::stateful::{OperatorNumbers, StatefulOperator};
 use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork};
 use super::watermark::{event_time_micros, on_time};
+use crate::planted::planted;
 use crate::state::{SharedStore, StateStore, Until, normalise_keys};
 
 /// What is deduplicated, and how.
@@ -62,6 +63,7 @@ impl Deduplication {
         let times = times.as_primitive::<TimestampMicrosecondType>();
         Ok(Some(match self.lifetime {
             Lifetime::AfterDelay { delay_us } => {
+                let delay_us = if planted("dedup-forgets-the-delay") { 0 } else { delay_us };
                 times.iter().map(|time| Some(time.unwrap_or(0).saturating_add(delay_us))).collect()
             }
             Lifetime::UntilEventTime | Lifetime::Forever => {
@@ -123,6 +125,9 @@ impl PartitionRun {
     /// The rows of new keys, if there are any; their keys are stored.
     async fn take(&mut self, rows: RecordBatch) -> Result<Option<RecordBatch>> {
         let started_us = self.operator.clock.monotonic_us();
+        if planted("dedup-evicts-before-it-looks") {
+            self.store.lock().await.evict(Until::AtOrBefore(self.watermarks.evict_us()))?;
+        }
         let rows = self.without_late(rows)?;
         let store = Arc::clone(&self.store);
         let mut store = store.lock().await;
@@ -154,9 +159,15 @@ impl PartitionRun {
         };
         let mut new = HashSet::new();
         let firsts: Vec<u32> = (0..rows.num_rows())
-            .filter(|row| !present[*row] && new.insert(slots[*row]))
+            .filter(|row| !present[*row] && (new.insert(slots[*row]) || planted("dedup-passes-both-of-a-batch")))
             .map(|row| row as u32)
             .collect();
+        if planted("dedup-duplicates-prolong")
+            && let (Some(expiry), Lifetime::AfterDelay { .. }) =
+                (self.deduplication.expiry(rows)?, self.deduplication.lifetime)
+        {
+            store.put_slots(&slots, &[Arc::new(expiry.clone())], Some(&expiry))?;
+        }
         *self.numbers.duplicates.get_or_insert(0) += (rows.num_rows() - firsts.len()) as u64;
         if firsts.is_empty() {
             return Ok(None);
@@ -175,7 +186,7 @@ impl PartitionRun {
 
     /// After all input: keys that have expired leave.
     async fn finish(&mut self) -> Result<()> {
-        if self.deduplication.lifetime != Lifetime::Forever {
+        if self.deduplication.lifetime != Lifetime::Forever && !planted("dedup-never-forgets") {
             let started_us = self.operator.clock.monotonic_us();
             let evicted = self.store.lock().await.evict(Until::AtOrBefore(self.watermarks.evict_us()))?;
             self.numbers.removed += evicted.remaining() as u64;

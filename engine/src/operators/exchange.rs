@@ -28,6 +28,7 @@ use datafusion::physical_plan::{
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
+use crate::planted::planted;
 use crate::state::{normalise_keys, partition_of};
 
 type Gathered = Shared<BoxFuture<'static, Result<Arc<Vec<Vec<RecordBatch>>>, Arc<DataFusionError>>>>;
@@ -98,7 +99,8 @@ fn deal(rows: &RecordBatch, keys: &[usize], dealt: &mut [Vec<RecordBatch>]) -> R
     let columns = normalise_keys(&columns)?;
     let mut indices = vec![vec![]; dealt.len()];
     for (row, partition) in partition_of(&columns, rows.num_rows(), dealt.len())?.values().iter().enumerate() {
-        indices[*partition as usize].push(row as u32);
+        let moved = if planted("keys-change-their-partition") { rows.num_rows() } else { 0 };
+        indices[(*partition as usize + moved) % dealt.len()].push(row as u32);
     }
     for (list, indices) in dealt.iter_mut().zip(indices) {
         if !indices.is_empty() {

@@ -30,6 +30,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::stateful::{OperatorNumbers, StatefulOperator};
 use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork};
+use crate::planted::planted;
 use crate::state::SharedStore;
 
 fn properties_of(input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
@@ -232,7 +233,8 @@ impl LimitRun {
         let store = task.store()?;
         let found = store.lock().await.get(&[])?;
         let before = if found.present.value(0) { found.values[0].as_primitive::<Int64Type>().value(0) } else { 0 };
-        let before = before.max(0) as u64;
+        let before = if planted("limit-is-per-batch") { 0 } else { before.max(0) as u64 };
+        let limit = limit + u64::from(planted("limit-lets-one-more-pass"));
         let operator = task.operator;
         Ok(Self { operator, store, before, room: limit.saturating_sub(before), passed: 0 })
     }
@@ -248,7 +250,8 @@ impl LimitRun {
         let mut numbers = OperatorNumbers::default();
         if self.passed > 0 {
             let started_us = self.operator.clock.monotonic_us();
-            let count: ArrayRef = Arc::new(Int64Array::from(vec![(self.before + self.passed) as i64]));
+            let before = if planted("limit-counts-the-last-batch-only") { 0 } else { self.before };
+            let count: ArrayRef = Arc::new(Int64Array::from(vec![(before + self.passed) as i64]));
             self.store.lock().await.put(&[], &[count], None)?;
             numbers.updated = 1;
             numbers.updates_us = self.operator.clock.monotonic_us().saturating_sub(started_us);

@@ -30,6 +30,7 @@ use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork, answer_once
 use super::watermark::event_time_micros;
 use crate::functions::session_assign::session_array;
 use crate::functions::session_merge::{Sessions, merge_sessions};
+use crate::planted::planted;
 use crate::sink::OutputMode;
 use crate::state::{Cursor, SlotRef, StateRows, StateSchema, StateStore, StoreSpec, Until};
 
@@ -124,12 +125,12 @@ impl PartitionRun<'_> {
         let aggregation = &self.sessions.aggregation;
         let partials = match aggregation.event_time_key {
             // Unlike other aggregations in complete mode, too.
-            Some(key) => {
+            Some(key) if !planted("session-takes-late-rows") => {
                 let (kept, late_count) = without_late(partials, key, self.watermarks.late_us())?;
                 self.numbers.dropped_by_watermark += late_count;
                 kept
             }
-            None => partials,
+            _ => partials,
         };
         self.merge(&partials)?;
         let merged_us = self.operator.clock.monotonic_us();
@@ -159,6 +160,7 @@ impl PartitionRun<'_> {
         // All sessions of touched keys count, also those that stay as they are, as in Spark.
         self.numbers.updated += merged.count() as u64;
         let vanished = rows.vanished(&kept, &merged);
+        let vanished = if planted("session-swallowed-ones-stay") { vec![] } else { vanished };
         self.numbers.removed += self.store.remove_slots(&vanished)? as u64;
 
         let changed = Changed::of(&merged, kept.slots.len());
@@ -227,7 +229,9 @@ impl PartitionRun<'_> {
         if self.sessions.aggregation.event_time_key.is_none() {
             return Ok(Cursor::default());
         }
-        let evicted = self.store.evict(Until::AtOrBefore(self.watermarks.evict_us()))?;
+        let until_us =
+            self.watermarks.evict_us() + if planted("session-leaves-before-its-end") { 3_000_000 } else { 0 };
+        let evicted = self.store.evict(Until::AtOrBefore(until_us))?;
         self.numbers.removed += evicted.remaining() as u64;
         Ok(evicted)
     }

@@ -23,6 +23,7 @@ use futures::TryStreamExt;
 
 use super::limit::RowDemand;
 use crate::error::Error;
+use crate::planted::planted;
 
 /// What a watermark node saw in a batch, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,6 +64,8 @@ impl EventTimeStats {
         let zero = (times.null_count() > 0).then_some(0);
         let newest = max(times).into_iter().chain(zero).max().unwrap_or(0);
         let oldest = min(times).into_iter().chain(zero).min().unwrap_or(0);
+        let newest = if planted("watermark-follows-the-oldest-row") { oldest } else { newest };
+        let newest = if planted("watermark-rounds-up") { newest + 999 } else { newest };
         let sum_ms = times.iter().flatten().map(|us| i128::from(us.div_euclid(1000))).sum();
         Ok(Some(Self {
             max_ms: newest.div_euclid(1000),
@@ -101,8 +104,10 @@ pub fn event_time_micros(column: &ArrayRef) -> Result<ArrayRef> {
 pub fn on_time(times: &ArrayRef, late_us: i64) -> Result<BooleanArray> {
     let times = event_time_micros(times)?;
     let times = times.as_primitive::<TimestampMicrosecondType>();
+    let late_us = if planted("late-filter-passes-the-watermark-itself") { late_us - 1 } else { late_us };
     let after = BooleanBuffer::from_iter(times.values().iter().map(|time| *time > late_us));
     let on_time = match times.nulls() {
+        Some(valid) if planted("a-null-event-time-is-late") => &after & valid.inner(),
         Some(valid) => &after | &!valid.inner(),
         None => after,
     };

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use futures::stream::{self, StreamExt};
 
 use crate::error::{Error, Result};
+use crate::planted::planted;
 use crate::state::content::{Columns, SectionTypes, expiry_at, write_section};
 use crate::state::files::{History, SnapshotPolicy, StoreFiles};
 use crate::state::frame::Kind;
@@ -158,7 +159,10 @@ impl HotStateStore {
     }
 
     async fn write_snapshot(&mut self) -> Result<u64> {
-        let slots = self.table.scan();
+        let mut slots = self.table.scan();
+        if planted("snapshot-misses-an-entry") {
+            slots.pop();
+        }
         let section = self.section(&slots, true)?;
         let (version, link) = (self.history.version, self.history.checksum);
         let rows = [slots.len(), 0];
@@ -300,10 +304,14 @@ impl StateStore for HotStateStore {
         self.check_open()?;
         let (puts, removes) = (self.table.staged_puts(), self.table.staged_removes());
         let sections = [self.section(&puts, true)?, self.section(&removes, false)?];
+        let unchanged = puts.is_empty() && removes.is_empty();
         let (version, link) = (self.history.version + 1, self.history.checksum);
         let rows = [puts.len(), removes.len()];
         let sections = [&sections[0][..], &sections[1][..]];
-        let (checksum, bytes_written) = self.files.write(version, Kind::Delta, link, rows, sections).await?;
+        let (checksum, bytes_written) = match unchanged && planted("state-skips-versions-without-change") {
+            true => (link, 0),
+            false => self.files.write(version, Kind::Delta, link, rows, sections).await?,
+        };
         // From here on the version exists. Should memory not follow, the next `begin` reads the files.
         self.open = false;
         self.table.commit()?;

@@ -7,6 +7,7 @@
 use futures::StreamExt;
 
 use crate::error::{Error, Result};
+use crate::planted::planted;
 use crate::state::content::{SectionTypes, expiry_at, read_section};
 use crate::state::files::{History, Read, StoreFiles};
 use crate::state::frame::{Kind, Opened};
@@ -28,8 +29,10 @@ pub(super) struct Loaded {
 /// Loads a version.
 pub(super) async fn load(files: &StoreFiles, codecs: &Codecs, version: u64) -> Result<Loaded> {
     let empty = || Table::new(codecs.prefix.is_some());
-    if version == 0 {
-        return Ok(Loaded { table: empty(), history: History::default(), repaired: Vec::new() });
+    let lost = planted("state-comes-back-empty");
+    if version == 0 || lost {
+        let history = History { version, ..History::default() };
+        return Ok(Loaded { table: empty(), history, repaired: Vec::new() });
     }
     let known = files.list().await?;
     let mut repaired = Vec::new();
@@ -124,6 +127,10 @@ async fn add_deltas(
                 false => damaged(files, at, Kind::Delta, "it does not continue the delta before it").into(),
             });
         }
+        if at == version && base + 1 < version && planted("state-misses-its-last-delta") {
+            history.committed(opened.checksum, size);
+            continue;
+        }
         apply(&opened, codecs, &mut table).map_err(|problem| match problem {
             Problem::Base(why) => Problem::Deltas(damaged(files, at, Kind::Delta, &why)),
             other => other,
@@ -153,12 +160,16 @@ fn apply(opened: &Opened, codecs: &Codecs, table: &mut Table) -> Result<(), Prob
         let keys = codecs.file_keys(&columns.keys, columns.rows)?;
         let values = codecs.values.encode_file(&columns.values, columns.rows)?;
         for row in 0..columns.rows {
-            table.load_put(keys.key(row), values.row(row), expiry_at(columns.expiry.as_ref(), row))?;
+            let expiry = if planted("state-comes-back-without-expiries") { None } else { columns.expiry.as_ref() };
+            table.load_put(keys.key(row), values.row(row), expiry_at(expiry, row))?;
         }
         Ok(())
     });
     let puts = puts.map_err(content)?;
     let mut unknown = 0;
+    if planted("state-brings-back-what-was-removed") {
+        return Ok(());
+    }
     let removes = read_section(SectionTypes { values: &[], ..types }, &opened.removes, |columns| {
         let keys = codecs.file_keys(&columns.keys, columns.rows)?;
         unknown += (0..columns.rows).filter(|row| !table.load_remove(keys.key(*row))).count();

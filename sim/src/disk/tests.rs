@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use wavetank_engine::storage::RealPosix;
+use wavetank_engine::storage::{LockGuard, Posix, RealPosix};
 
 use super::*;
 

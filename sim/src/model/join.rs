@@ -143,11 +143,13 @@ impl Batch<'_> {
             if self.all_hold(&shape.rest, ids, &both.values)? {
                 if shape.kind != JoinKind::LeftSemi {
                     out.push(both);
+                    other.matched = true;
                 } else if !matched {
                     out.push(Row { values: row.values.clone(), from: both.from });
+                    // The first is enough: the other right rows are part of no row of the output.
+                    other.matched = true;
                 }
                 matched = true;
-                other.matched = true;
             }
         }
         // A semi-joined row that has its match needs no place in the state; all other left rows are stored,

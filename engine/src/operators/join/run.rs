@@ -20,6 +20,7 @@ use super::side::{JoinSide, SideRows, take_columns};
 use crate::environment::Clock;
 use crate::operators::batch::OperatorWatermarks;
 use crate::operators::stateful::OperatorNumbers;
+use crate::planted::planted;
 
 pub(super) struct PartitionRun<'a> {
     pub(super) parts: &'a StreamJoinParts,
@@ -61,6 +62,12 @@ impl PartitionRun<'_> {
             self.emit_pairs(&found, &rows.columns, true)?;
             // Also a row that the watermark has passed already: this batch's right rows may match it.
             self.numbers.updated += rows.count() as u64;
+            if planted("join-loses-the-left-rows-of-a-late-batch")
+                && let Some(until_us) = parts.left.leaves_until_us(self.watermarks.evict_ms)
+                && rows.expiry.iter().flatten().any(|at| at <= until_us)
+            {
+                return Ok(());
+            }
             return self.left.put(&rows, BooleanArray::from(found.arriving));
         }
         // A row of a left semi join that has its match needs no place in the buffer.
@@ -79,7 +86,9 @@ impl PartitionRun<'_> {
             // Its first match takes a left row out of the buffer.
             let matched = places(&found.buffered, true);
             self.emit(take_columns(&found.matches.columns, &matched)?, matched.len())?;
-            self.numbers.removed += self.left.remove(&found.matches, &matched)?;
+            if !planted("join-semi-matches-again") {
+                self.numbers.removed += self.left.remove(&found.matches, &matched)?;
+            }
         } else {
             if parts.left.outer {
                 self.left.mark(&found.matches, &found.buffered)?;
@@ -92,6 +101,7 @@ impl PartitionRun<'_> {
             |row: usize| until_us.is_some_and(|until| rows.expiry.is_valid(row) && rows.expiry.value(row) <= until);
         let stays: Vec<bool> = (found.arriving.iter().enumerate())
             .map(|(row, matched)| !gone(row) || (parts.right.outer && !matched))
+            .map(|stays| stays && !planted("join-forgets-right-rows-at-once"))
             .collect();
         let kept = places(&stays, true);
         self.numbers.updated += kept.len() as u64;
@@ -104,7 +114,8 @@ impl PartitionRun<'_> {
 
     /// The arriving rows that are not late and that can match. The others of an outer side come out at once.
     fn able_to_match(&mut self, side: &JoinSide, rows: RecordBatch) -> Result<Option<SideRows>> {
-        let (rows, late) = side.without_late(rows, self.watermarks.late_us())?;
+        let late_us = if planted("join-takes-late-rows") { i64::MIN } else { self.watermarks.late_us() };
+        let (rows, late) = side.without_late(rows, late_us)?;
         self.numbers.dropped_by_watermark += late;
         let (rows, unable) = side.split(rows)?;
         if let Some(unable) = unable.filter(|_| side.outer) {
@@ -129,9 +140,13 @@ impl PartitionRun<'_> {
     fn forget_right(&mut self) -> Result<()> {
         let parts = self.parts;
         let Some(until_us) = parts.right.leaves_until_us(self.watermarks.evict_ms) else { return Ok(()) };
+        if planted("join-never-forgets-right-rows") {
+            return Ok(());
+        }
         let mut leaving = self.right.evict(until_us)?;
         self.numbers.removed += leaving.remaining() as u64;
         while parts.right.outer
+            && !(parts.left.outer && planted("join-full-outer-is-left-outer"))
             && let Some(rows) = self.right.next_left(&mut leaving)?
         {
             self.emit_unmatched(&parts.right, &rows.columns, &rows.matched)?;
@@ -142,6 +157,12 @@ impl PartitionRun<'_> {
     fn emit_unmatched(&mut self, side: &JoinSide, columns: &[ArrayRef], matched: &BooleanArray) -> Result<()> {
         let matched: Vec<bool> = matched.values().iter().collect();
         let unmatched = places(&matched, false);
+        if planted("join-padded-rows-come-twice") {
+            self.emit_padded(side, take_columns(columns, &unmatched)?, unmatched.len())?;
+        }
+        if planted("join-padded-rows-never-come") {
+            return Ok(());
+        }
         self.emit_padded(side, take_columns(columns, &unmatched)?, unmatched.len())
     }
 

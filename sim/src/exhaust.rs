@@ -1,0 +1,81 @@
+//! Small scenarios for the exhaustive sweep: together they pass every point of the commit protocol.
+//!
+//! Each sink, each output mode, a first batch, a batch without data, a compacted log, a snapshot of state, a purge, a
+//! graceful stop, both sources. `wavetank sim --exhaust` crashes each of them before and after every effect, in every
+//! crash image.
+
+use std::collections::BTreeMap;
+
+use crate::scenario::{Scenario, Step};
+
+const WINDOWS: &str = "SELECT window(ts, '10 seconds') AS w, k, count(*) AS n FROM STREAM events WATERMARK ts DELAY OF \
+                       INTERVAL 5 SECONDS GROUP BY window(ts, '10 seconds'), k";
+const COUNTS: &str = "SELECT k, count(*) AS n FROM STREAM events GROUP BY k";
+const PLAIN: &str = "SELECT k, v + 1 AS v FROM STREAM events WHERE v > 0";
+
+/// The scenarios, by name.
+pub fn scenarios() -> Vec<(&'static str, Scenario)> {
+    let tape = |sink, mode, query, blocks| small("tape", sink, mode, query, blocks);
+    let set = |scenario: Scenario, key: &str, value: &str| {
+        let set = BTreeMap::from([(format!("spark.sql.streaming.{key}"), value.to_owned())]);
+        Scenario { settings: BTreeMap::from([(0, set)]), ..scenario }
+    };
+    let mut stopped = tape("witness", "update", COUNTS, 2);
+    stopped.steps.insert(2, Step::Restart);
+    vec![
+        ("files into a folder of JSON, first batch", small("files", "json", "append", PLAIN, 1)),
+        ("windows into a folder of JSON, append, a batch without data", tape("json", "append", WINDOWS, 2)),
+        ("rows into a folder of Parquet", tape("parquet", "append", PLAIN, 2)),
+        ("rows into a folder of CSV", tape("csv", "append", PLAIN, 2)),
+        ("windows into a table, update", tape("witness", "update", WINDOWS, 2)),
+        ("counts into a table, complete", tape("witness", "complete", COUNTS, 2)),
+        ("a graceful stop between two batches", stopped),
+        ("a snapshot of state", set(tape("witness", "update", COUNTS, 4), "stateStore.minDeltasForSnapshot", "1")),
+        ("a purge of logs and state", set(tape("witness", "update", COUNTS, 4), "minBatchesToRetain", "1")),
+        ("a compacted log", tape("json", "append", PLAIN, 11)),
+    ]
+}
+
+fn small(source: &str, sink: &str, mode: &str, query: &str, blocks: usize) -> Scenario {
+    let from = match source {
+        "tape" => "tape OPTIONS (name 'events', blocksPerTrigger '1')",
+        _ => "json OPTIONS (path 'in', maxFilesPerTrigger '1')",
+    };
+    let path = if sink == "witness" { "" } else { "path 'out', " };
+    let script = format!(
+        "CREATE TABLE events (ts TIMESTAMP, k STRING, v BIGINT) USING {from};\nCREATE STREAMING TABLE out USING {sink}\n  \
+         OPTIONS ({path}outputMode '{mode}', checkpointLocation 'checkpoint')\n  AS {query};"
+    );
+    let mut steps = Vec::new();
+    for block in 0..blocks {
+        let row =
+            |second: usize, k: &str| format!(r#"{{"ts":"2024-01-01T00:{block:02}:{second:02}Z","k":"{k}","v":1}}"#);
+        let rows = vec![row(1, "a"), row(4, "b")];
+        steps.push(match source {
+            "tape" => Step::Add { tape: "events".into(), rows },
+            _ => Step::Drop { file: format!("in/{block}.json"), rows, torn: false },
+        });
+        steps.push(Step::Settle);
+    }
+    Scenario { seed: 1, script, steps, ..Scenario::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Pipeline;
+    use crate::runner::{judge, run};
+
+    #[test]
+    fn the_scenarios_reach_what_their_names_say() {
+        let mut traces = String::new();
+        for (name, scenario) in scenarios() {
+            let run = run(&scenario, &Pipeline);
+            assert_eq!(judge(&run, &run), [], "{name}");
+            traces.extend(run.trace.iter().map(|effect| format!("{}\n", effect.name)));
+        }
+        for reached in [".compact ", ".snapshot ", "offsets/0 unlink", "out/1 commit", "commits/2 link"] {
+            assert!(traces.contains(reached), "no effect {reached}");
+        }
+    }
+}
