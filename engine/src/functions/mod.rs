@@ -14,6 +14,7 @@
 //! json.rs            get_json_object(), from_json(), ...
 //! sample.rs          samples, monotonically_increasing_id(): refused by streams
 //! by_type.rs         concat(), reverse(): one function for arrays, another for texts
+//! aggregates.rs      min(), max() of nested values, skewness(), kurtosis(), ...
 //! cast.rs            CAST where Spark's is not Arrow's (cast_text.rs: values as text and back)
 //! call.rs            how a function of our own is written down once
 //! ```
@@ -27,6 +28,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::SessionConfig;
 use datafusion_spark::SessionStateBuilderSpark;
 
+mod aggregates;
 mod by_type;
 pub mod call;
 mod cast;
@@ -104,11 +106,8 @@ pub fn register(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     ];
     let own = own.into_iter().flatten().chain([crate::sql::watermark_marker()]);
     builder.scalar_functions().get_or_insert_with(Vec::new).extend(own);
-    // DataFusion's average keeps decimals, as Spark's does; datafusion-spark's makes doubles of them.
-    builder
-        .aggregate_functions()
-        .get_or_insert_with(Vec::new)
-        .push(datafusion::functions_aggregate::average::avg_udaf());
+    // `aggregates` has DataFusion's average, which keeps decimals, as Spark's does; datafusion-spark's makes doubles of them.
+    builder.aggregate_functions().get_or_insert_with(Vec::new).extend(aggregates::functions());
     builder.with_type_planner(Arc::new(SparkTypePlanner))
 }
 

@@ -145,6 +145,12 @@ fn session(input: LogicalPlan, call: &ScalarFunction, name: &str) -> Result<Logi
     let time = event_time(time, input.schema(), &format!("session_window({}, {})", bare_name(time), bare_name(gap)))?;
     let gap_type = gap.get_type(input.schema())?;
     let gap = match gap_type {
+        DataType::Interval(_) | DataType::Duration(_) if holds_interval_literal(gap)? => {
+            return Err(Error::analysis(
+                "Gap duration expression used in session window must be CalendarIntervalType, but got an interval literal, which is \
+                 of another type. Write a text such as '5 minutes', or make_interval(..).",
+            ));
+        }
         DataType::Utf8 | DataType::Interval(_) | DataType::Duration(_) | DataType::Null => gap.clone(),
         DataType::Utf8View | DataType::LargeUtf8 => Expr::Cast(Cast::new(Box::new(gap.clone()), DataType::Utf8)),
         other => {
@@ -158,6 +164,15 @@ fn session(input: LogicalPlan, call: &ScalarFunction, name: &str) -> Result<Logi
     let with_session = added(input, session_udf().call(vec![time, gap]), name)?;
     let there = Expr::Column(Column::new_unqualified(name)).is_not_null();
     Ok(LogicalPlan::Filter(Filter::try_new(there, Arc::new(with_session))?))
+}
+
+/// Spark has three types of intervals where we have one: literals are of the other two, which a gap must not be.
+fn holds_interval_literal(expr: &Expr) -> Result<bool> {
+    let is_literal = |e: &Expr| match e {
+        Expr::Literal(value, _) => matches!(value.data_type(), DataType::Interval(_) | DataType::Duration(_)),
+        _ => false,
+    };
+    Ok(expr.exists(|e| Ok(is_literal(e)))?)
 }
 
 /// `SELECT *, expr AS name`.

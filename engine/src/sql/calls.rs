@@ -265,6 +265,8 @@ fn rewrite_scalar(name: &str, function: &mut Function, arguments: &[Expr]) -> Op
             &call("array_sort", vec![array.clone(), text("ASC"), text("NULLS FIRST")]),
             Some(&call("array_sort", vec![array.clone(), text("DESC"), text("NULLS LAST")])),
         ),
+        // What to cut stands first.
+        ("ltrim" | "rtrim", [what, value]) => call(name, vec![value.clone(), what.clone()]),
         ("array_prepend", [array, item]) => call("array_prepend", vec![item.clone(), array.clone()]),
         ("map", []) => call("__empty_map", Vec::new()),
         ("map_contains_key", [map, key]) => call("array_has", vec![call("map_keys", vec![map.clone()]), key.clone()]),

@@ -1,8 +1,9 @@
 //! From tokens to sqlparser's tree, with its complaints in Spark's form.
 
 use datafusion::sql::sqlparser::ast::{Query, SelectItem, SetExpr, TableWithJoins};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::{Location, Token};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use super::chains::shallow_chains;
 use super::clauses::rewrite_clauses;
@@ -46,8 +47,9 @@ pub(crate) fn parse_query(sql: &str) -> Result<Query> {
         return Err(cursor.unexpected(&["SELECT", "WITH", "VALUES"]));
     }
     let tokens = rewrite_clauses(&mut cursor)?;
+    let trailing_comma = trailing_comma(&tokens);
     let mut parser = Parser::new(&SparkDialect).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens);
-    let mut query = parser.parse_query().map_err(parser_error)?;
+    let mut query = parser.parse_query().map_err(|error| trailing_comma.unwrap_or_else(|| parser_error(error)))?;
     shallow_chains(&mut query)?;
     let _ = parser.consume_token(&Token::SemiColon);
     finished(&parser)?;
@@ -86,6 +88,27 @@ pub(crate) fn select_query(items: Vec<SelectItem>, from: Vec<TableWithJoins>) ->
         select.from = from;
     }
     Ok(query)
+}
+
+/// What to say about `SELECT a, FROM t`, if that is why the text does not parse.
+fn trailing_comma(tokens: &[TokenWithSpan]) -> Option<Error> {
+    let mut words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).peekable();
+    while let Some(token) = words.next() {
+        let from = |next: &&TokenWithSpan| matches!(&next.token, Token::Word(word) if word.keyword == Keyword::FROM);
+        if token.token == Token::Comma && words.peek().is_some_and(|next| from(next)) {
+            let at = token.span.start;
+            return Some(Error::analysis_class(
+                "TRAILING_COMMA_IN_SELECT",
+                format!(
+                    "Trailing comma detected in SELECT clause (line {}, pos {}). Remove the trailing comma before the FROM \
+                     clause.",
+                    at.line,
+                    at.column.saturating_sub(1)
+                ),
+            ));
+        }
+    }
+    None
 }
 
 fn parser_error(error: ParserError) -> Error {

@@ -403,6 +403,23 @@ async fn wrong_queries_get_sparks_class_and_the_nearest_right_name() {
             "UNRESOLVED_COLUMN.WITH_SUGGESTION",
             "`nosuch` cannot be resolved",
         ),
+        (
+            "select session_window(ts, interval 10 seconds) from t",
+            "",
+            "Gap duration expression used in session window must be CalendarIntervalType, but got an interval literal",
+        ),
+        (
+            "select session_window(ts, case when k = 'a' then interval 1 hour end) from t",
+            "",
+            "must be CalendarIntervalType, but got an interval literal",
+        ),
+        ("select k, from t", "TRAILING_COMMA_IN_SELECT", "Trailing comma detected in SELECT clause (line 1, pos 8)"),
+        ("select upper(k, k) from t", "WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "expects 1 arguments but received 2"),
+        (
+            "select k, count(*) from t group by k having v > 1",
+            "UNRESOLVED_COLUMN.WITH_SUGGESTION",
+            "After GROUP BY there are only the grouping columns and aggregates",
+        ),
         ("select 1 / 0", "DIVIDE_BY_ZERO", "Division by zero"),
         ("select v / (v - v) from t", "DIVIDE_BY_ZERO", "Division by zero"),
         ("select 5 % 0", "REMAINDER_BY_ZERO", "Remainder by zero"),

@@ -232,6 +232,12 @@ impl Resolver<'_> {
             Some(Expr::column(&calls[index].0))
         });
         let visible = |id: &ColumnId| keys.iter().any(|(_, c)| c.id == *id) || calls.iter().any(|(c, _)| c.id == *id);
+        if parts.having.iter().any(|e| !e.columns().iter().all(visible)) {
+            return Err(Refusal::start(
+                "UNRESOLVED_COLUMN.WITH_SUGGESTION",
+                "[UNRESOLVED_COLUMN.WITH_SUGGESTION] HAVING sees only what is grouped or aggregated",
+            ));
+        }
         if parts.all().iter().any(|e| !e.columns().iter().all(visible)) {
             return Err(Refusal::start(
                 "MISSING_AGGREGATION",
