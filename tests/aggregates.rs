@@ -104,21 +104,30 @@ async fn every_registered_aggregate_function_is_in_the_table() -> wavetank::Resu
 async fn state_over_batches_and_restarts_is_what_a_static_query_answers() -> wavetank::Result<()> {
     let mut wrong = vec![];
     for (name, call) in CALLS {
-        match (streamed(call).await, at_once(call).await) {
-            (Ok(streamed), Ok(at_once)) if streamed == at_once => {}
-            (streamed, at_once) => wrong.push(format!("{name}: stream {streamed:?}\n static {at_once:?}")),
+        for query in [by_key(call), over_all(call)] {
+            match (streamed(&query).await, at_once(&query).await) {
+                (Ok(streamed), Ok(at_once)) if streamed == at_once => {}
+                (streamed, at_once) => {
+                    wrong.push(format!("{name}: {query}\n stream {streamed:?}\n static {at_once:?}"))
+                }
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
 
-fn query(call: &str) -> String {
+fn by_key(call: &str) -> String {
     format!("SELECT k, {call} AS answer FROM events GROUP BY k ORDER BY k")
 }
 
+/// Without groups: other accumulators.
+fn over_all(call: &str) -> String {
+    format!("SELECT {call} AS answer FROM events")
+}
+
 /// The last batch's answer, after a restart before each block.
-async fn streamed(call: &str) -> Result<String, Error> {
+async fn streamed(query: &str) -> Result<String, Error> {
     let folder = tempfile::tempdir().expect("a folder");
     let stream = MemoryStream::new(parse_ddl_schema(COLUMNS)?);
     let last = Arc::new(Mutex::new(String::new()));
@@ -133,7 +142,7 @@ async fn streamed(call: &str) -> Result<String, Error> {
             Ok::<(), Error>(())
         });
         let query = session
-            .sql(query(call).as_str())
+            .sql(query)
             .await?
             .write_stream()
             .sink(Arc::new(sink))
@@ -148,13 +157,13 @@ async fn streamed(call: &str) -> Result<String, Error> {
     Ok(last)
 }
 
-async fn at_once(call: &str) -> Result<String, Error> {
+async fn at_once(query: &str) -> Result<String, Error> {
     let session = wavetank::session_builder(Environment::real("/".into())).build()?;
     let schema = parse_ddl_schema(COLUMNS)?;
     let rows = wavetank::sources::parse_json_lines(&schema, &BLOCKS.concat(), &Default::default())?;
     let table = datafusion::datasource::MemTable::try_new(schema, vec![vec![rows]])?;
     session.register_table("events", Arc::new(table))?;
-    let rows = session.sql(query(call).as_str()).await?.collect().await?;
+    let rows = session.sql(query).await?.collect().await?;
     Ok(text(&rows))
 }
 

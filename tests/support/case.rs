@@ -187,8 +187,12 @@ impl Case {
     }
 }
 
-/// `open-restart-0007-session` is about `session`; a name without a number is its own kind.
+/// `open-restart-0007-session` is about `session`; `own-..` are those that we asked Spark ourselves; a name without a
+/// number is its own kind.
 fn kind_of(file: &str) -> String {
+    if file.starts_with("own-") {
+        return "own".to_owned();
+    }
     let parts: Vec<_> = file.split('-').collect();
     match parts.iter().position(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())) {
         Some(number) if parts.len() > number + 1 && !["guide", "real"].contains(&parts[0]) => {

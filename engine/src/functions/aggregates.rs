@@ -27,10 +27,14 @@ pub fn functions() -> Vec<Arc<AggregateUDF>> {
             Arc::new(Extreme { name, flat, greatest, signature: user_defined() })
         },
     );
-    let numeric = [("sum", sum::sum_udaf()), ("avg", average::avg_udaf())]
-        .map(|(name, of): (_, _)| -> Arc<dyn AggregateUDFImpl> { Arc::new(OfNumbers { name, of, signature: user_defined() }) });
-    let shapes = [("skewness", Shape::Skewness), ("kurtosis", Shape::Kurtosis)]
-        .map(|(name, shape)| -> Arc<dyn AggregateUDFImpl> { Arc::new(Moments { name, shape, signature: user_defined() }) });
+    let numeric = [("sum", sum::sum_udaf()), ("avg", average::avg_udaf())].map(
+        |(name, of): (_, _)| -> Arc<dyn AggregateUDFImpl> {
+            Arc::new(OfNumbers { name, of, signature: user_defined() })
+        },
+    );
+    let shapes = [("skewness", Shape::Skewness), ("kurtosis", Shape::Kurtosis)].map(
+        |(name, shape)| -> Arc<dyn AggregateUDFImpl> { Arc::new(Moments { name, shape, signature: user_defined() }) },
+    );
     let all = extremes.into_iter().chain(numeric).chain(shapes);
     all.map(|function| Arc::new(AggregateUDF::new_from_shared_impl(function))).collect()
 }

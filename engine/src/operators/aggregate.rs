@@ -66,7 +66,7 @@ impl Aggregation {
     }
 
     pub(super) fn accumulators(&self) -> Result<Vec<Accumulating>> {
-        self.functions.iter().map(Accumulating::new).collect()
+        self.functions.iter().map(|function| Accumulating::new(function, !self.keys.is_empty())).collect()
     }
 
     /// Results from states: row i of the answer is the result of row i of `states`.
@@ -92,8 +92,10 @@ pub(super) struct Accumulating {
 }
 
 impl Accumulating {
-    fn new(function: &Arc<AggregateFunctionExpr>) -> Result<Self> {
-        let accumulator = if function.groups_accumulator_supported() {
+    /// Without grouping columns the partial aggregation below has one plain accumulator a function, whose state need not
+    /// be that of the function's accumulator of groups (`corr` keeps means in one and sums in the other).
+    fn new(function: &Arc<AggregateFunctionExpr>, is_grouped: bool) -> Result<Self> {
+        let accumulator = if is_grouped && function.groups_accumulator_supported() {
             function.create_groups_accumulator()?
         } else {
             let function = Arc::clone(function);

@@ -18,7 +18,6 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
@@ -28,6 +27,7 @@ use datafusion::physical_plan::{
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
+use super::in_order::InOrderExec;
 use crate::planted::planted;
 use crate::state::{normalise_keys, partition_of};
 
@@ -47,11 +47,8 @@ pub struct StateExchangeExec {
 /// Puts `input` into `partitions` state partitions by its columns `keys`: with one partition by merely bringing all
 /// input together. The operator above says [`required_distribution`], so that it stays so.
 pub fn exchange(input: Arc<dyn ExecutionPlan>, keys: Vec<usize>, partitions: usize) -> Arc<dyn ExecutionPlan> {
-    let single: Arc<dyn ExecutionPlan> = if input.output_partitioning().partition_count() > 1 {
-        Arc::new(CoalescePartitionsExec::new(input))
-    } else {
-        input
-    };
+    let single: Arc<dyn ExecutionPlan> =
+        if input.output_partitioning().partition_count() > 1 { Arc::new(InOrderExec::new(input)) } else { input };
     if partitions <= 1 { single } else { Arc::new(StateExchangeExec::new(single, keys, partitions)) }
 }
 

@@ -1,7 +1,8 @@
 //! DataFusion execution plans that know about batches: some observe, some remember.
 //!
 //! ```text
-//! SourceScanExec -> ... -> WatermarkExec -> ... -> (partial aggregate -> PaneWindowsExec) -> StateExchangeExec
+//! SourceScanExec -> ... -> WatermarkExec -> ... -> (partial aggregate -> PaneWindowsExec)
+//!   -> InOrderExec -> StateExchangeExec
 //!   -> StateAggregateExec or StateSessionExec -> ... -> sink
 //! ```
 //! Whatever has state is a [`stateful_exec::StatefulExec`] around its [`stateful_exec::StatefulWork`].
@@ -15,6 +16,7 @@ pub mod batch;
 pub mod dedup;
 pub mod exchange;
 pub(crate) mod groups;
+pub mod in_order;
 pub mod join;
 pub mod limit;
 pub mod pane_windows;

@@ -265,6 +265,20 @@ fn rewrite_scalar(name: &str, function: &mut Function, arguments: &[Expr]) -> Op
             &call("array_sort", vec![array.clone(), text("ASC"), text("NULLS FIRST")]),
             Some(&call("array_sort", vec![array.clone(), text("DESC"), text("NULLS LAST")])),
         ),
+        // A CASE in other words; NULL is equal to NULL in it.
+        ("decode", [value, rest @ ..]) if rest.len() > 1 => {
+            let (pairs, otherwise) = rest.as_chunks::<2>();
+            let last = otherwise.first().cloned();
+            let none = Expr::Value(Value::Null.with_empty_span());
+            pairs.iter().rev().fold(last.unwrap_or(none), |otherwise, [search, result]| {
+                case(&equals(value, search), result, Some(&otherwise))
+            })
+        }
+        // Days of a time, too.
+        ("last_day", [day]) => call(name, vec![call(CAST_CALL, vec![day.clone(), text("DATE")])]),
+        ("next_day" | "add_months" | "date_add" | "date_sub", [day, rest]) => {
+            call(name, vec![call(CAST_CALL, vec![day.clone(), text("DATE")]), rest.clone()])
+        }
         // What to cut stands first.
         ("ltrim" | "rtrim", [what, value]) => call(name, vec![value.clone(), what.clone()]),
         ("array_prepend", [array, item]) => call("array_prepend", vec![item.clone(), array.clone()]),

@@ -3,11 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, DataFusionError, JoinType, NullEquality};
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::config::ConfigOptions;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Cast, Distinct, Expr, Join, LogicalPlan, Projection};
+use datafusion::logical_expr::{Cast, Expr, LogicalPlan, Projection};
 use datafusion::optimizer::analyzer::AnalyzerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::sql::parser::Statement as PlannedStatement;
@@ -43,25 +42,7 @@ pub async fn plan_query(
     let statement = PlannedStatement::Statement(Box::new(Statement::Query(Box::new(query))));
     let plan = state.statement_to_plan(statement).await.map_err(in_sparks_words)?;
     let plan = place_watermarks(plan, make_watermark)?;
-    finish_plan(distinct_above_set_operations(plan)?)
-}
-
-/// `EXCEPT` and `INTERSECT` are a join without repeated rows. DataFusion drops the repetitions of the left side first,
-/// Spark those of the result: the rows are the same, but a stream then remembers only keys that come out.
-fn distinct_above_set_operations(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let swapped = plan.transform_up_with_subqueries(|plan| {
-        let LogicalPlan::Join(join) = &plan else { return Ok(Transformed::no(plan)) };
-        let is_set_operation = matches!(join.join_type, JoinType::LeftAnti | JoinType::LeftSemi)
-            && join.null_equality == NullEquality::NullEqualsNull;
-        match join.left.as_ref() {
-            LogicalPlan::Distinct(Distinct::All(left)) if is_set_operation => {
-                let join = Join { left: Arc::clone(left), ..join.clone() };
-                Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::All(Arc::new(LogicalPlan::Join(join))))))
-            }
-            _ => Ok(Transformed::no(plan)),
-        }
-    });
-    Ok(swapped.map_err(in_sparks_words)?.data)
+    finish_plan(plan)
 }
 
 /// The rewrites after planning, for plans built without SQL too: generators, time windows, and types that Spark has.
@@ -148,9 +129,16 @@ fn in_sparks_words(error: DataFusionError) -> Error {
     let text = inner.strip_backtrace();
     let (class, advice) = if text.contains("arguments but received") {
         ("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "Give the function as many arguments as it takes.")
+    } else if text.contains("to grouping function is not in grouping columns") {
+        (
+            "UNSUPPORTED_GROUPING_EXPRESSION",
+            "grouping() can only be used with GROUPING SETS, CUBE or ROLLUP, and of a column they name.",
+        )
     } else if text.contains("failed to match any signature") || text.contains("No function matches the given name") {
         ("DATATYPE_MISMATCH.UNEXPECTED_INPUT_TYPE", "Cast the arguments to types that the function takes.")
-    } else if text.contains("Column in HAVING must be in GROUP BY") || text.contains("Column in ORDER BY must be in GROUP BY") {
+    } else if text.contains("Column in HAVING must be in GROUP BY")
+        || text.contains("Column in ORDER BY must be in GROUP BY")
+    {
         (
             "UNRESOLVED_COLUMN.WITH_SUGGESTION",
             "After GROUP BY there are only the grouping columns and aggregates: use one of them.",
