@@ -89,9 +89,23 @@ pub(super) struct Accumulating {
     pub(super) accumulator: Box<dyn GroupsAccumulator>,
     /// How many columns its state has.
     pub(super) width: usize,
+    /// Whether there are grouping columns.
+    is_grouped: bool,
 }
 
 impl Accumulating {
+    /// Merges states, the i-th into group `groups_of[i]` of `groups`.
+    fn merge(&mut self, states: &[ArrayRef], groups_of: &[usize], groups: usize) -> Result<()> {
+        if self.is_grouped {
+            return self.accumulator.merge_batch(states, groups_of, groups);
+        }
+        // One by one: some plain accumulators (`percentile_cont`) read no more than the first of several states.
+        (0..groups_of.len()).try_for_each(|row| {
+            let state: Vec<_> = states.iter().map(|column| column.slice(row, 1)).collect();
+            self.accumulator.merge_batch(&state, &groups_of[row..=row], groups)
+        })
+    }
+
     /// Without grouping columns the partial aggregation below has one plain accumulator a function, whose state need not
     /// be that of the function's accumulator of groups (`corr` keeps means in one and sums in the other).
     fn new(function: &Arc<AggregateFunctionExpr>, is_grouped: bool) -> Result<Self> {
@@ -101,7 +115,7 @@ impl Accumulating {
             let function = Arc::clone(function);
             Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator()))
         };
-        Ok(Self { accumulator, width: function.state_fields()?.len() })
+        Ok(Self { accumulator, width: function.state_fields()?.len(), is_grouped })
     }
 }
 
@@ -217,7 +231,7 @@ impl PartitionRun<'_> {
                 Some(turned) => take_arrays(&states, turned, None)?,
                 None => states,
             };
-            accumulating.accumulator.merge_batch(&states, &groups_of, groups)?;
+            accumulating.merge(&states, &groups_of, groups)?;
             values.extend(accumulating.accumulator.state(EmitTo::All)?);
             at_kept += width;
             at_partial += width;
