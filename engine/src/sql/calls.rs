@@ -276,7 +276,7 @@ fn rewrite_scalar(name: &str, function: &mut Function, arguments: &[Expr]) -> Op
         }
         // Days of a time, too.
         ("last_day", [day]) => call(name, vec![call(CAST_CALL, vec![day.clone(), text("DATE")])]),
-        ("next_day" | "add_months" | "date_add" | "date_sub", [day, rest]) => {
+        ("next_day" | "add_months" | "date_add" | "date_sub" | "trunc", [day, rest]) => {
             call(name, vec![call(CAST_CALL, vec![day.clone(), text("DATE")]), rest.clone()])
         }
         // What to cut stands first.
