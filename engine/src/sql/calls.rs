@@ -186,9 +186,9 @@ pub(crate) fn rewrite_call(name: &str, function: &mut Function) -> Result<Option
         }
         ("max_by" | "min_by", [value, order]) => {
             set_arguments(function, vec![value.clone()]);
-            // Of equal ones Spark takes the last that came, for the least too.
-            function.name = object_name("last_value");
-            order_by(function, order.clone(), name == "max_by");
+            let ascending = name == "max_by";
+            function.name = object_name(if ascending { "last_value" } else { "first_value" });
+            order_by(function, order.clone());
             let known = Expr::IsNotNull(Box::new(order.clone()));
             let filter = match function.filter.take() {
                 None => known,
@@ -342,10 +342,10 @@ fn set_arguments(function: &mut Function, arguments: Vec<Expr>) {
     }
 }
 
-fn order_by(function: &mut Function, order: Expr, ascending: bool) {
+fn order_by(function: &mut Function, order: Expr) {
     let order = OrderByExpr {
         expr: order,
-        options: OrderByOptions { asc: Some(ascending), nulls_first: Some(true) },
+        options: OrderByOptions { asc: Some(true), nulls_first: Some(true) },
         with_fill: None,
     };
     if let FunctionArguments::List(list) = &mut function.args {

@@ -95,7 +95,7 @@ fn trailing_comma(tokens: &[TokenWithSpan]) -> Option<Error> {
     let mut words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).peekable();
     while let Some(token) = words.next() {
         let from = |next: &&TokenWithSpan| matches!(&next.token, Token::Word(word) if word.keyword == Keyword::FROM);
-        if token.token == Token::Comma && words.peek().is_some_and(|next| from(next)) {
+        if token.token == Token::Comma && words.peek().is_some_and(from) {
             let at = token.span.start;
             return Some(Error::analysis_class(
                 "TRAILING_COMMA_IN_SELECT",
