@@ -7,9 +7,13 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::environment::Clock;
 use crate::error::{Error, Result};
+use crate::groups::{TIMERS_STORE, TransformNumbers, VariableKind};
 use crate::progress::StateOperatorProgress;
 use crate::sink::OutputMode;
-use crate::state::{OperatorSpec, OperatorState, SharedStore};
+use crate::state::{CommitReport, OperatorSpec, OperatorState, SharedStore, StoreSpec};
+
+/// Spark's name of transformWithState in the progress report.
+pub(crate) const TRANSFORM: &str = "transformWithStateExec";
 
 /// One stateful operator of a running query.
 #[derive(Debug)]
@@ -60,6 +64,8 @@ pub struct OperatorNumbers {
     pub dropped_by_watermark: u64,
     /// Rows that an operator had seen before (Spark: `numDroppedDuplicateRows`), for operators that look out for them.
     pub duplicates: Option<u64>,
+    /// What a processor of transformWithState did.
+    pub(crate) transform: Option<TransformNumbers>,
     /// Microseconds spent looking up, merging and putting.
     pub updates_us: u64,
     /// Microseconds spent evicting.
@@ -72,6 +78,7 @@ impl OperatorNumbers {
         self.removed += other.removed;
         self.dropped_by_watermark += other.dropped_by_watermark;
         self.duplicates = self.duplicates.into_iter().chain(other.duplicates).reduce(|a, b| a + b);
+        self.transform = self.transform.into_iter().chain(other.transform).reduce(TransformNumbers::plus);
         self.updates_us += other.updates_us;
         self.removals_us += other.removals_us;
     }
@@ -131,7 +138,7 @@ impl StatefulOperator {
         let numbers = *self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(StateOperatorProgress {
             operator_name: self.name,
-            num_rows_total: reports.iter().map(|report| report.rows_total).sum(),
+            num_rows_total: self.rows_total(&reports)?,
             num_rows_updated: numbers.updated,
             all_updates_time_ms: numbers.updates_us / 1000,
             num_rows_removed: numbers.removed,
@@ -143,6 +150,20 @@ impl StatefulOperator {
             num_state_store_instances: reports.len() as u64,
             custom_metrics: self.custom_metrics(numbers).await?,
         })
+    }
+
+    /// What users call rows of state: of transformWithState no timers, and a list as one.
+    fn rows_total(&self, reports: &[CommitReport]) -> Result<u64> {
+        let stores = &self.state()?.spec().stores;
+        if self.name != TRANSFORM {
+            return Ok(reports.iter().map(|report| report.rows_total).sum());
+        }
+        let of_store = |(report, store): (&CommitReport, &StoreSpec)| match VariableKind::of_store(store) {
+            _ if store.name == TIMERS_STORE => 0,
+            VariableKind::List => report.prefixes_total,
+            VariableKind::Value | VariableKind::Map => report.rows_total,
+        };
+        Ok(reports.iter().zip(stores.iter().cycle()).map(of_store).sum())
     }
 
     async fn custom_metrics(&self, numbers: OperatorNumbers) -> Result<BTreeMap<&'static str, u64>> {
@@ -159,7 +180,15 @@ impl StatefulOperator {
             ("numSnapshotsAutoRepaired", repaired),
         ];
         let of_operator = numbers.duplicates.map(|rows| ("numDroppedDuplicateRows", rows));
-        Ok(of_store.into_iter().chain(of_operator).collect())
+        let of_transform = numbers.transform.map(|numbers| {
+            [
+                ("numRegisteredTimers", numbers.timers.registered),
+                ("numDeletedTimers", numbers.timers.deleted),
+                ("numExpiredTimers", numbers.timers.expired),
+                ("numValuesRemovedDueToTTLExpiry", numbers.variables.expired),
+            ]
+        });
+        Ok(of_store.into_iter().chain(of_operator).chain(of_transform.into_iter().flatten()).collect())
     }
 
     /// After a commit: snapshots and cleaning. Trouble is not fatal; it is tried again.

@@ -25,12 +25,12 @@ use object_store::path::Path;
 use super::extension::StatefulPlanner;
 use super::nodes::{StatefulNode, as_node, numbered};
 use super::relation::is_streaming;
-use super::watermark::{OutputRule, event_time_column, event_time_columns};
+use super::watermark::{Marks, OutputRule, event_time_column, event_time_columns};
 use crate::environment::Clock;
-use crate::groups::{GroupStateTimeout, StateFunction};
+use crate::groups::{GroupStateTimeout, StateFunction, TimeMode, Timers, TransformFunction};
 use crate::operators::exchange::exchange;
-use crate::operators::groups::{GroupStateExec, KeyedInput, Life, StatefulGroups};
-use crate::operators::stateful::{NoDataBatch, StatefulOperator};
+use crate::operators::groups::{KeyedExec, KeyedInput, KeyedWork, Life, StatefulGroups, TransformGroups};
+use crate::operators::stateful::{NoDataBatch, StatefulOperator, TRANSFORM};
 use crate::state::{OperatorSpec, OperatorState, SnapshotPolicy, StateSchema, StoreSpec};
 use crate::storage::Folder;
 
@@ -48,6 +48,8 @@ pub struct Grouping {
 pub(crate) enum KeyedKind {
     /// `mapGroupsWithState` or `flatMapGroupsWithState`.
     State(StateFunction),
+    /// `transformWithState`.
+    Transform(TransformFunction),
 }
 
 /// A user's function, called for each key.
@@ -114,7 +116,8 @@ impl StatefulNode for KeyedFunction {
 
     fn output_rule(&self) -> Result<OutputRule> {
         Ok(match self.kind.as_ref() {
-            KeyedKind::State(_) => OutputRule::None,
+            KeyedKind::Transform(function) if function.event_time.is_some() => OutputRule::SameAsInput,
+            KeyedKind::State(_) | KeyedKind::Transform(_) => OutputRule::None,
         })
     }
 }
@@ -207,41 +210,94 @@ impl KeyedFunction {
         Ok(Arc::new(Schema::new(key_indices(&self.input)?.into_iter().map(key).collect::<Result<Vec<_>>>()?)))
     }
 
-    /// What the operator has to know, with the columns of `rows`.
-    fn groups(&self, rows: SchemaRef, function: &StateFunction) -> Result<StatefulGroups> {
-        // Only event-time timeouts look at the column, but two of them are an error either way.
-        let marked = if self.is_streaming { event_time_column(&self.input.plan)? } else { None };
-        Ok(StatefulGroups {
-            function: function.clone(),
-            input: rows,
-            keys: key_indices(&self.input)?,
-            event_time: marked.map(|(column, _)| column),
-            initial_keys: self.initial.as_ref().map(key_indices).transpose()?.unwrap_or_default(),
-        })
+    /// The event-time column of the rows, by index. Two of them are an error, also where nobody looks at it.
+    fn event_time(&self) -> Result<Option<usize>> {
+        if !self.is_streaming {
+            return Ok(None);
+        }
+        Ok(event_time_column(&self.input.plan)?.map(|(column, _)| column))
     }
 
-    fn store(&self, rows: &SchemaRef, function: &StateFunction) -> Result<StoreSpec> {
-        let mut values = vec![Field::new("groupState", function.state.clone(), true)];
-        if function.timeout != GroupStateTimeout::NoTimeout {
-            values.push(Field::new("timeoutTimestamp", DataType::Int64, true));
+    fn initial_keys(&self) -> Result<Vec<usize>> {
+        Ok(self.initial.as_ref().map(key_indices).transpose()?.unwrap_or_default())
+    }
+
+    fn stores(&self, rows: &SchemaRef) -> Result<Vec<StoreSpec>> {
+        let keys = self.key_schema(rows)?;
+        match self.kind.as_ref() {
+            KeyedKind::State(function) => {
+                let mut values = vec![Field::new("groupState", function.state.clone(), true)];
+                if function.timeout != GroupStateTimeout::NoTimeout {
+                    values.push(Field::new("timeoutTimestamp", DataType::Int64, true));
+                }
+                Ok(vec![StoreSpec::default_store(StateSchema::new(keys, Arc::new(Schema::new(values)))?)])
+            }
+            KeyedKind::Transform(function) => {
+                let mut stores = vec![];
+                for variable in &function.variables {
+                    stores.push(variable.store(&keys)?);
+                }
+                if function.time_mode != TimeMode::None {
+                    stores.push(Timers::store(&keys)?);
+                }
+                Ok(stores)
+            }
         }
-        let schema = StateSchema::new(self.key_schema(rows)?, Arc::new(Schema::new(values)))?;
-        Ok(StoreSpec::default_store(schema))
+    }
+
+    /// The operator over exchanged inputs.
+    fn exec(
+        &self,
+        inputs: &[Arc<dyn ExecutionPlan>],
+        operator: Arc<StatefulOperator>,
+        life: Life,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let keyed = self.keyed_inputs(inputs, operator.partitions())?;
+        let (keys, initial_keys, event_time) = (key_indices(&self.input)?, self.initial_keys()?, self.event_time()?);
+        let work: Arc<dyn KeyedWork> = match self.kind.as_ref() {
+            KeyedKind::State(function) => {
+                let (function, input) = (function.clone(), inputs[0].schema());
+                Arc::new(StatefulGroups { function, input, keys, event_time, initial_keys })
+            }
+            KeyedKind::Transform(function) => {
+                Arc::new(TransformGroups { function: function.clone(), keys, event_time, initial_keys })
+            }
+        };
+        Ok(Arc::new(KeyedExec::new(keyed, work, operator, life)))
     }
 
     /// The function over static rows: everything in one partition, state in memory and forgotten.
     fn once(&self, inputs: &[Arc<dyn ExecutionPlan>], clock: &Arc<dyn Clock>) -> Result<Arc<dyn ExecutionPlan>> {
-        let KeyedKind::State(function) = self.kind.as_ref();
-        let (name, stores) = ("static", vec![self.store(&inputs[0].schema(), function)?]);
-        let spec = OperatorSpec { operator_id: 0, name: name.into(), partitions: 1, stores };
+        let stores = self.stores(&inputs[0].schema())?;
+        let spec = OperatorSpec { operator_id: 0, name: "static".into(), partitions: 1, stores };
         let nowhere =
             Folder { store: Arc::new(InMemory::new()), path: Path::from("state"), uri_root: "memory://".into() };
         let state = OperatorState::new(&nowhere, spec.clone(), SnapshotPolicy::default())?;
-        let operator = StatefulOperator::new(name, spec, NoDataBatch::Never, Arc::clone(clock));
+        let operator = StatefulOperator::new("static", spec, NoDataBatch::Never, Arc::clone(clock));
         operator.set_state(state)?;
-        let keyed = self.keyed_inputs(inputs, 1)?;
-        let groups = Arc::new(self.groups(inputs[0].schema(), function)?);
-        Ok(Arc::new(GroupStateExec::new(keyed, groups, Arc::new(operator), Life::Once(Arc::clone(clock)))))
+        self.exec(inputs, Arc::new(operator), Life::Once(Arc::clone(clock)))
+    }
+
+    /// Spark's name of the operator, and when it wants a batch without data.
+    fn operator_kind(&self) -> (&'static str, NoDataBatch) {
+        match self.kind.as_ref() {
+            KeyedKind::State(function) => {
+                let wants = match function.timeout {
+                    GroupStateTimeout::NoTimeout => NoDataBatch::Never,
+                    GroupStateTimeout::ProcessingTimeTimeout => NoDataBatch::Always,
+                    GroupStateTimeout::EventTimeTimeout => NoDataBatch::WhenWatermarkRose,
+                };
+                ("flatMapGroupsWithState", wants)
+            }
+            KeyedKind::Transform(function) => {
+                let wants = match function.time_mode {
+                    TimeMode::None => NoDataBatch::Never,
+                    TimeMode::ProcessingTime => NoDataBatch::Always,
+                    TimeMode::EventTime => NoDataBatch::WhenWatermarkRose,
+                };
+                (TRANSFORM, wants)
+            }
+        }
     }
 
     fn keyed_inputs(&self, inputs: &[Arc<dyn ExecutionPlan>], partitions: usize) -> Result<KeyedInput> {
@@ -265,17 +321,9 @@ impl StatefulPlanner {
             return node.once(inputs, &self.settings.clock);
         }
         let partitions = if node.input.keys.is_empty() { 1 } else { self.settings.state_partitions };
-        let keyed = node.keyed_inputs(inputs, partitions)?;
-        let KeyedKind::State(function) = node.kind.as_ref();
-        let store = node.store(&inputs[0].schema(), function)?;
-        let wants = match function.timeout {
-            GroupStateTimeout::NoTimeout => NoDataBatch::Never,
-            GroupStateTimeout::ProcessingTimeTimeout => NoDataBatch::Always,
-            GroupStateTimeout::EventTimeTimeout => NoDataBatch::WhenWatermarkRose,
-        };
-        let operator = self.operator(node.id()?, "flatMapGroupsWithState", vec![store], partitions, wants);
-        let life = Life::Stream(Arc::clone(&self.context));
-        Ok(Arc::new(GroupStateExec::new(keyed, Arc::new(node.groups(inputs[0].schema(), function)?), operator, life)))
+        let (name, wants) = node.operator_kind();
+        let operator = self.operator(node.id()?, name, node.stores(&inputs[0].schema())?, partitions, wants);
+        node.exec(inputs, operator, Life::Stream(Arc::clone(&self.context)))
     }
 }
 
@@ -298,6 +346,15 @@ impl ExtensionPlanner for StaticKeyedPlanner {
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         as_node::<KeyedFunction>(node).map(|node| node.once(physical_inputs, &self.clock)).transpose()
     }
+}
+
+/// The columns of the result that carry event time.
+pub(super) fn marks_of_result(node: &KeyedFunction) -> Marks {
+    let mut marks = vec![None; node.schema.fields().len()];
+    if let KeyedKind::Transform(TransformFunction { event_time: Some(column), .. }) = node.kind.as_ref() {
+        marks[*column] = event_time_columns(&node.input.plan).into_iter().flatten().next().or(Some(0));
+    }
+    marks
 }
 
 /// Whether the function's input has event time.

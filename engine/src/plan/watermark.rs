@@ -11,7 +11,7 @@ use datafusion::common::{Column, ExprSchema};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::check::grouping_columns;
-use super::groups::KeyedFunction;
+use super::groups::{KeyedFunction, marks_of_result};
 use super::nodes::{StatefulAggregate, Watermark, as_node};
 use crate::error::{Error, Result};
 use crate::functions::window::{SLICE_START_CALL, time_window_source};
@@ -76,9 +76,9 @@ pub fn event_time_columns(plan: &LogicalPlan) -> Marks {
                 marks.resize(plan.schema().fields().len(), None);
                 return marks;
             }
-            if KeyedFunction::of(plan).is_some() {
+            if let Some(node) = KeyedFunction::of(plan) {
                 // What comes out has nothing to do with the columns that go in.
-                return vec![None; plan.schema().fields().len()];
+                return marks_of_result(node);
             }
             if let Some(node) = TimeWindowExpand::of(plan) {
                 // The columns of the input, then the window.

@@ -22,4 +22,4 @@ mod write;
 pub use shapes::Values;
 pub use timestamp::Timestamp;
 
-pub(crate) use shapes::{RecordShape, RowSource, ValueColumn};
+pub(crate) use shapes::{RecordShape, Records, RowSource, ValueColumn};

@@ -324,6 +324,7 @@ impl StateStore for HotStateStore {
             puts: puts.len() as u64,
             removes: removes.len() as u64,
             rows_total: self.rows_total(),
+            prefixes_total: self.table.prefixes() as u64,
             memory_bytes: self.memory_bytes(),
         })
     }

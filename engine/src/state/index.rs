@@ -81,9 +81,15 @@ pub(super) struct PrefixIndex {
     index: HashTable<u32>,
     group_of: Vec<u32>,
     links: Links,
+    /// Groups of which something is present.
+    present_groups: usize,
 }
 
 impl PrefixIndex {
+    pub(super) fn present_groups(&self) -> usize {
+        self.present_groups
+    }
+
     fn find(&self, arena: &Arena, prefix: Prefix<'_>) -> Option<u32> {
         let same = |group: &u32| arena.bytes(self.groups[*group as usize].prefix) == prefix.bytes;
         self.index.find(prefix.hash, same).copied()
@@ -136,14 +142,16 @@ impl PrefixIndex {
 
     /// The entry of a slot is there from now on.
     pub(super) fn insert(&mut self, slot: u32) {
-        let group = self.group_of[slot as usize];
-        self.links.push_back(&mut self.groups[group as usize].present, slot);
+        let present = &mut self.groups[self.group_of[slot as usize] as usize].present;
+        self.present_groups += usize::from(present.is_empty());
+        self.links.push_back(present, slot);
     }
 
     /// The entry of a slot is not there any more.
     pub(super) fn remove(&mut self, slot: u32) {
-        let group = self.group_of[slot as usize];
-        self.links.unlink(&mut self.groups[group as usize].present, slot);
+        let present = &mut self.groups[self.group_of[slot as usize] as usize].present;
+        self.links.unlink(present, slot);
+        self.present_groups -= usize::from(present.is_empty());
     }
 
     /// The bytes of the prefix of a slot.

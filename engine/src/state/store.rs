@@ -98,6 +98,8 @@ pub struct CommitReport {
     pub removes: u64,
     /// Entries in this version.
     pub rows_total: u64,
+    /// Different prefixes of their keys, in a store with a prefix index.
+    pub prefixes_total: u64,
     /// Memory held by the store.
     pub memory_bytes: u64,
 }

@@ -109,6 +109,11 @@ impl Table {
         self.present
     }
 
+    /// Prefixes of which there are entries now.
+    pub(super) fn prefixes(&self) -> usize {
+        self.prefix.as_ref().map_or(0, PrefixIndex::present_groups)
+    }
+
     /// The slot of a key, if it has one (which does not mean that an entry is there).
     pub(super) fn find(&self, key: Key<'_>) -> Option<u32> {
         let same = |slot: &u32| self.arena.bytes(self.slots[*slot as usize].key) == key.bytes;

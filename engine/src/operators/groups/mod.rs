@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! sort.rs   the rows of a partition, sorted by key: groups are ranges       run.rs   one partition's calls in one batch
+//! transform.rs   the same for processors with state variables and timers
 //! ```
 //! Per partition: late rows go (with an event-time timeout), rows are sorted by key, initial states are put in (batch
 //! 0), the function is called for groups in order of key with their states looked up in columns, then for keys whose
@@ -16,6 +17,7 @@
 
 mod run;
 mod sort;
+mod transform;
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,21 +40,30 @@ use super::batch::{Batch, BatchContext, OperatorWatermarks};
 use super::exchange::required_distribution;
 use super::stateful::StatefulOperator;
 use crate::environment::Clock;
-use crate::groups::{GroupTimes, StateFunction};
-use crate::state::DEFAULT_STORE;
 
-/// What is called, for which groups.
-#[derive(Debug)]
-pub(crate) struct StatefulGroups {
-    pub(crate) function: StateFunction,
-    /// The columns of the rows.
-    pub(crate) input: SchemaRef,
-    /// The grouping columns, by index.
-    pub(crate) keys: Vec<usize>,
-    /// The event-time column, by index, if the input has one.
-    pub(crate) event_time: Option<usize>,
-    /// The grouping columns of the initial states, by index; the state is the last column.
-    pub(crate) initial_keys: Vec<usize>,
+pub(crate) use run::StatefulGroups;
+pub(crate) use transform::TransformGroups;
+
+/// What is done with one partition of one batch.
+pub(crate) trait KeyedWork: fmt::Debug + Send + Sync {
+    /// The function, for explained plans.
+    fn function(&self) -> &dyn fmt::Debug;
+
+    /// The columns of the result.
+    fn output(&self) -> &SchemaRef;
+
+    /// The rows of the result. All state changes have happened then.
+    fn run(&self, task: &KeyedTask<'_>, rows: Vec<RecordBatch>, initial: Vec<RecordBatch>) -> Result<Vec<RecordBatch>>;
+}
+
+/// One partition of one batch.
+pub(crate) struct KeyedTask<'a> {
+    pub(crate) partition: usize,
+    pub(crate) operator: &'a StatefulOperator,
+    pub(crate) batch: &'a Batch,
+    pub(crate) watermarks: OperatorWatermarks,
+    /// Whether timeouts and timers come: not over static frames.
+    pub(crate) is_stream: bool,
 }
 
 /// Where the batches come from.
@@ -66,7 +77,7 @@ pub(crate) enum Life {
 
 impl Life {
     /// The batch to run, with the operator's watermarks.
-    pub(crate) fn batch(&self, operator: usize) -> (Arc<Batch>, OperatorWatermarks) {
+    fn batch(&self, operator: usize) -> (Arc<Batch>, OperatorWatermarks) {
         match self {
             Self::Stream(context) => {
                 let batch = context.current();
@@ -79,11 +90,6 @@ impl Life {
             }
         }
     }
-
-    /// Whether timeouts and timers come.
-    pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, Self::Stream(_))
-    }
 }
 
 /// The inputs, each in as many partitions as the state has.
@@ -93,92 +99,45 @@ pub(crate) struct KeyedInput {
     pub(crate) initial: Option<Arc<dyn ExecutionPlan>>,
 }
 
-impl KeyedInput {
-    pub(crate) fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        std::iter::once(&self.rows).chain(&self.initial).collect()
-    }
-
-    pub(crate) fn of(children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Self> {
-        let mut children = children.into_iter();
-        match (children.next(), children.next()) {
-            (Some(rows), initial) => Ok(Self { rows, initial }),
-            (None, _) => datafusion::common::internal_err!("groups have an input"),
-        }
-    }
-
-    /// Reads everything; the initial states only in the first batch.
-    pub(crate) fn execute(&self, partition: usize, batch_id: u64, context: &Arc<TaskContext>) -> Result<Reading> {
-        let rows = self.rows.execute(partition, Arc::clone(context))?;
-        let initial = match &self.initial {
-            Some(initial) if batch_id == 0 => Some(initial.execute(partition, Arc::clone(context))?),
-            _ => None,
-        };
-        Ok(Reading { rows, initial })
-    }
-}
-
-/// The inputs of one partition.
-pub(crate) struct Reading {
-    rows: SendableRecordBatchStream,
-    initial: Option<SendableRecordBatchStream>,
-}
-
-impl Reading {
-    pub(crate) async fn all(self) -> Result<(Vec<RecordBatch>, Option<Vec<RecordBatch>>)> {
-        let initial = match self.initial {
-            Some(initial) => Some(initial.try_collect().await?),
-            None => None,
-        };
-        Ok((self.rows.try_collect().await?, initial))
-    }
-}
-
 /// Calls a user's function. Partition k of the output is state partition k; partition k of the inputs must hold the
-/// rows of its keys.
+/// rows of its keys. The initial states are read in the first batch only, and not even opened later, which is why this
+/// is an execution plan of its own.
 #[derive(Debug)]
-pub(crate) struct GroupStateExec {
+pub(crate) struct KeyedExec {
     input: KeyedInput,
-    groups: Arc<StatefulGroups>,
+    work: Arc<dyn KeyedWork>,
     operator: Arc<StatefulOperator>,
     life: Life,
     properties: Arc<PlanProperties>,
 }
 
-impl GroupStateExec {
+impl KeyedExec {
     /// The inputs come from exchanges into the operator's partitions.
     pub(crate) fn new(
         input: KeyedInput,
-        groups: Arc<StatefulGroups>,
+        work: Arc<dyn KeyedWork>,
         operator: Arc<StatefulOperator>,
         life: Life,
     ) -> Self {
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&groups.function.output)),
+            EquivalenceProperties::new(Arc::clone(work.output())),
             Partitioning::UnknownPartitioning(operator.partitions()),
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { input, groups, operator, life, properties: Arc::new(properties) }
+        Self { input, work, operator, life, properties: Arc::new(properties) }
     }
 }
 
-impl DisplayAs for GroupStateExec {
+impl DisplayAs for KeyedExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let schema = self.input.rows.schema();
-        let keys: Vec<_> = self.groups.keys.iter().map(|key| schema.field(*key).name().as_str()).collect();
-        write!(
-            f,
-            "GroupStateExec: operator={} function={:?} keys=[{}]",
-            self.operator.id,
-            self.groups.function,
-            keys.join(", ")
-        )
+        write!(f, "KeyedExec: operator={} function={:?}", self.operator.id, self.work.function())
     }
 }
 
-impl ExecutionPlan for GroupStateExec {
+impl ExecutionPlan for KeyedExec {
     fn name(&self) -> &'static str {
-        "GroupStateExec"
+        "KeyedExec"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -186,7 +145,7 @@ impl ExecutionPlan for GroupStateExec {
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        self.input.children()
+        std::iter::once(&self.input.rows).chain(&self.input.initial).collect()
     }
 
     fn required_input_distribution(&self) -> Vec<Distribution> {
@@ -209,8 +168,12 @@ impl ExecutionPlan for GroupStateExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
         _options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (groups, operator) = (Arc::clone(&self.groups), Arc::clone(&self.operator));
-        Ok(Arc::new(Self::new(KeyedInput::of(children)?, groups, operator, self.life.clone())))
+        let mut children = children.into_iter();
+        let (Some(rows), initial) = (children.next(), children.next()) else {
+            return datafusion::common::internal_err!("groups have an input");
+        };
+        let (work, operator) = (Arc::clone(&self.work), Arc::clone(&self.operator));
+        Ok(Arc::new(Self::new(KeyedInput { rows, initial }, work, operator, self.life.clone())))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -220,27 +183,25 @@ impl ExecutionPlan for GroupStateExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         self.operator.check_partitions(&self.input.rows)?;
         let (batch, watermarks) = self.life.batch(self.operator.id);
-        let reading = self.input.execute(partition, batch.id, &context)?;
-        let (groups, operator) = (Arc::clone(&self.groups), Arc::clone(&self.operator));
-        let is_stream = self.life.is_stream();
+        let rows = self.input.rows.execute(partition, Arc::clone(&context))?;
+        let initial = match &self.input.initial {
+            Some(initial) if batch.id == 0 => Some(initial.execute(partition, context)?),
+            _ => None,
+        };
+        let (work, operator) = (Arc::clone(&self.work), Arc::clone(&self.operator));
+        let is_stream = matches!(self.life, Life::Stream(_));
         let called = async move {
-            let (rows, initial) = reading.all().await?;
+            let initial = match initial {
+                Some(initial) => initial.try_collect().await?,
+                None => vec![],
+            };
+            let rows = rows.try_collect().await?;
             if !is_stream {
                 operator.begin(0).await?;
             }
-            let times = GroupTimes {
-                timeout: groups.function.timeout,
-                processing_ms: batch.timestamp_ms,
-                watermark_ms: groups.event_time.map(|_| watermarks.evict_ms),
-            };
-            let store = operator.store(partition, DEFAULT_STORE)?;
-            let mut store = store.lock().await;
-            let mut run = run::PartitionRun::new(&groups, &operator, store.as_mut(), watermarks, times);
-            run.data(rows, initial)?;
-            if is_stream {
-                run.timeouts()?;
-            }
-            Ok::<_, DataFusionError>(futures::stream::iter(run.finish().into_iter().map(Ok)))
+            let task = KeyedTask { partition, operator: &operator, batch: &batch, watermarks, is_stream };
+            let outputs = work.run(&task, rows, initial)?;
+            Ok::<_, DataFusionError>(futures::stream::iter(outputs.into_iter().map(Ok)))
         };
         let rows = futures::stream::once(called).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))

@@ -1,20 +1,21 @@
 //! One partition's calls in one batch.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::{cast, filter_record_batch, interleave};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::error::Result;
 
-use super::StatefulGroups;
 use super::sort::{SortedGroups, sort_groups};
+use super::{KeyedTask, KeyedWork};
 use crate::error::Error;
-use crate::groups::{Answers, Calls, Change, GroupStateTimeout, GroupTimes};
+use crate::groups::{Answers, Calls, Change, GroupStateTimeout, GroupTimes, StateFunction};
 use crate::operators::batch::OperatorWatermarks;
 use crate::operators::stateful::{OperatorNumbers, StatefulOperator};
 use crate::operators::watermark::on_time;
-use crate::state::{SlotRef, StateStore, Until};
+use crate::state::{DEFAULT_STORE, SlotRef, StateStore, Until};
 
 /// How many groups are called between two visits of the store.
 const GROUPS_AT_ONCE: usize = 4096;
@@ -22,8 +23,48 @@ const GROUPS_AT_ONCE: usize = 4096;
 /// What a state without a timeout has as its timestamp, as in Spark.
 const NO_TIMESTAMP: i64 = -1;
 
+/// What is called, for which groups.
+#[derive(Debug)]
+pub(crate) struct StatefulGroups {
+    pub(crate) function: StateFunction,
+    /// The columns of the rows.
+    pub(crate) input: SchemaRef,
+    /// The grouping columns, by index.
+    pub(crate) keys: Vec<usize>,
+    /// The event-time column, by index, if the input has one.
+    pub(crate) event_time: Option<usize>,
+    /// The grouping columns of the initial states, by index; the state is the last column.
+    pub(crate) initial_keys: Vec<usize>,
+}
+
+impl KeyedWork for StatefulGroups {
+    fn function(&self) -> &dyn fmt::Debug {
+        &self.function
+    }
+
+    fn output(&self) -> &SchemaRef {
+        &self.function.output
+    }
+
+    fn run(&self, task: &KeyedTask<'_>, rows: Vec<RecordBatch>, initial: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let times = GroupTimes {
+            timeout: self.function.timeout,
+            processing_ms: task.batch.timestamp_ms,
+            watermark_ms: self.event_time.map(|_| task.watermarks.evict_ms),
+        };
+        let store = task.operator.store(task.partition, DEFAULT_STORE)?;
+        let mut store = store.try_lock().ok_or_else(|| Error::internal("two runs of one partition of state"))?;
+        let mut run = PartitionRun::new(self, task.operator, store.as_mut(), task.watermarks, times);
+        run.data(rows, initial)?;
+        if task.is_stream {
+            run.timeouts()?;
+        }
+        Ok(run.finish())
+    }
+}
+
 /// One partition's work in one batch.
-pub(super) struct PartitionRun<'a> {
+struct PartitionRun<'a> {
     groups: &'a StatefulGroups,
     operator: &'a StatefulOperator,
     store: &'a mut dyn StateStore,
@@ -53,7 +94,7 @@ impl Kept {
 }
 
 impl<'a> PartitionRun<'a> {
-    pub(super) fn new(
+    fn new(
         groups: &'a StatefulGroups,
         operator: &'a StatefulOperator,
         store: &'a mut dyn StateStore,
@@ -65,9 +106,9 @@ impl<'a> PartitionRun<'a> {
     }
 
     /// Calls every key that has rows; in the first batch also those that have only an initial state.
-    pub(super) fn data(&mut self, rows: Vec<RecordBatch>, initial: Option<Vec<RecordBatch>>) -> Result<()> {
+    fn data(&mut self, rows: Vec<RecordBatch>, initial: Vec<RecordBatch>) -> Result<()> {
         let started_us = self.operator.clock.monotonic_us();
-        let initial_keys = initial.map(|initial| self.put_initial(initial)).transpose()?.flatten();
+        let initial_keys = self.put_initial(initial)?;
         let rows = rows.into_iter().map(|rows| self.without_late(rows)).collect::<Result<Vec<_>>>()?;
         if let Some(schema) = rows.first().map(RecordBatch::schema) {
             let sorted = sort_groups(&schema, &rows, &self.groups.keys)?;
@@ -141,7 +182,7 @@ impl<'a> PartitionRun<'a> {
     }
 
     /// Calls every key whose timeout has passed.
-    pub(super) fn timeouts(&mut self) -> Result<()> {
+    fn timeouts(&mut self) -> Result<()> {
         let threshold_ms = match self.times.timeout {
             GroupStateTimeout::NoTimeout => return Ok(()),
             GroupStateTimeout::ProcessingTimeTimeout => self.times.processing_ms,
@@ -217,7 +258,7 @@ impl<'a> PartitionRun<'a> {
     }
 
     /// Reports the numbers; answers the rows of the result.
-    pub(super) fn finish(self) -> Vec<RecordBatch> {
+    fn finish(self) -> Vec<RecordBatch> {
         self.operator.count(self.numbers);
         self.outputs
     }

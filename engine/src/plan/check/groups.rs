@@ -13,8 +13,9 @@ use crate::sink::OutputMode;
 fn functions(plan: &LogicalPlan) -> Result<Vec<(&KeyedFunction, &StateFunction)>> {
     let mut found = vec![];
     plan.apply(|node| {
-        if let Some(keyed) = KeyedFunction::of(node).filter(|keyed| keyed.is_stateful()) {
-            let KeyedKind::State(function) = keyed.kind();
+        if let Some(keyed) = KeyedFunction::of(node).filter(|keyed| keyed.is_stateful())
+            && let KeyedKind::State(function) = keyed.kind()
+        {
             found.push((keyed, function));
         }
         Ok(TreeNodeRecursion::Continue)
@@ -56,7 +57,7 @@ pub(super) fn check_function(node: &KeyedFunction, mode: OutputMode, aggregates:
              operation on a streaming DataFrame/Dataset. Read the initial state as a static frame.",
         ));
     }
-    let KeyedKind::State(function) = node.kind();
+    let KeyedKind::State(function) = node.kind() else { return Ok(()) };
     let refuse = |what: String| Err(Error::analysis(what));
     match (function.is_map, aggregates) {
         (true, true) => {
