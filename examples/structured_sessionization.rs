@@ -15,7 +15,7 @@ use wavetank::groups::{GroupState, GroupStateTimeout, Timestamp, Values};
 use wavetank::prelude::*;
 
 /// How long a user may do nothing.
-const GAP: &str = "5 minutes";
+const GAP_MS: i64 = 5 * 60 * 1000;
 
 /// A row of the input, as far as it is needed.
 #[derive(Deserialize)]
@@ -40,32 +40,45 @@ pub struct Ended {
     visits: i64,
 }
 
+impl Open {
+    fn ended(self, user: &str) -> Ended {
+        let seconds = (self.to.millis() - self.from.millis()) / 1000;
+        Ended { user: user.to_owned(), from: self.from, seconds, visits: self.visits }
+    }
+}
+
 /// One call for a user: with visits, or without any because the session has timed out.
 pub fn session_of(
     user: String,
     visits: Values<'_, Visit>,
     state: &mut GroupState<Open>,
-) -> wavetank::Result<Option<Ended>> {
+) -> wavetank::Result<Vec<Ended>> {
     if state.has_timed_out() {
-        let Open { from, to, visits } = state.get()?.clone();
+        let ended = state.get()?.clone().ended(&user);
         state.remove();
-        return Ok(Some(Ended { user, from, seconds: (to.millis() - from.millis()) / 1000, visits }));
+        return Ok(vec![ended]);
     }
+    let mut times: Vec<Timestamp> = visits.map(|visit| visit.at).collect();
+    times.sort();
+    let mut ended = vec![];
     let mut open = state.get_option().cloned();
-    for Visit { at } in visits {
+    for at in times {
+        // A pause that is over before the watermark has seen it.
+        if let Some(before) = open.take_if(|open| at.millis() > open.to.millis() + GAP_MS) {
+            ended.push(before.ended(&user));
+        }
         let session = open.get_or_insert(Open { from: at, to: at, visits: 0 });
         session.from = session.from.min(at);
         session.to = session.to.max(at);
         session.visits += 1;
     }
     if let Some(open) = open {
-        let last_ms = open.to.millis();
+        let until_ms = open.to.millis() + GAP_MS;
         state.update(open);
         // Not before the watermark: the visits may be old news.
-        let from_ms = last_ms.max(state.get_current_watermark_ms()?);
-        state.set_timeout_timestamp_after(from_ms, GAP)?;
+        state.set_timeout_timestamp(until_ms.max(state.get_current_watermark_ms()?))?;
     }
-    Ok(None)
+    Ok(ended)
 }
 
 /// The sessions of a stream of visits.

@@ -36,4 +36,4 @@ pub use variables::{ListState, MapState, ValueState};
 pub(crate) use function::{Answers, Calls, Change, StateFunction};
 pub(crate) use group_state::GroupTimes;
 pub(crate) use transform::{GroupRows, TransformFunction, TransformNumbers, TransformRun};
-pub(crate) use variables::{TIMERS_STORE, Timers, VariableKind, VariableSpec};
+pub(crate) use variables::{TIMERS_STORE, Timers, VariableKind};
