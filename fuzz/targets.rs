@@ -9,7 +9,11 @@ use std::sync::Arc;
 use object_store::memory::InMemory;
 use wavetank::engine::checkpoint::{CommitLog, OffsetLog};
 use wavetank::engine::sql::{duration, parse_ddl_schema, parse_script};
-use wavetank::engine::storage::{LocalStorage, RealPosix, Storage};
+use wavetank::engine::state::{HotStateStore, SnapshotPolicy, StateSchema, StateStore, StoreIdentity, StoreSpec};
+use wavetank::engine::storage::{Folder, LocalStorage, RealPosix, Storage};
+use wavetank::sim::disk::CrashImage;
+use wavetank::sim::pipeline::Pipeline;
+use wavetank::sim::{Fault, Harm, Scenario, draw, judge, page, run, runner};
 
 /// A Spark SQL script.
 pub fn script(data: &[u8]) {
@@ -43,6 +47,96 @@ pub fn json_rows(data: &[u8]) {
     rows.expect("permissive reading takes any text");
 }
 
+/// CSV rows: permissive reading takes any text.
+pub fn csv_rows(data: &[u8]) {
+    let schema = parse_ddl_schema("a BIGINT, b STRING, c DOUBLE, t TIMESTAMP, d DATE, n DECIMAL(10,2), o BOOLEAN");
+    let schema = schema.expect("a good schema");
+    let lines = String::from_utf8_lossy(data);
+    let rows = wavetank::sources::parse_csv_lines(&schema, &lines, &Default::default());
+    rows.expect("permissive reading takes any text");
+}
+
+/// Times of a test, as people write them, go through the JSON reader's patterns too.
+pub fn time_texts(data: &[u8]) {
+    let schema = parse_ddl_schema("t TIMESTAMP, d DATE, n TIMESTAMP_NTZ").expect("a good schema");
+    let text = String::from_utf8_lossy(data);
+    let row = serde_json::json!({"t": text, "d": text, "n": text}).to_string();
+    let rows = wavetank::sources::parse_json_lines(&schema, &row, &Default::default());
+    rows.expect("permissive reading takes any text");
+}
+
+/// The store whose files are fuzzed.
+pub fn store(folder: &Folder) -> HotStateStore {
+    let columns = |ddl: &str| parse_ddl_schema(ddl).expect("a good schema");
+    let schema = StateSchema::new(columns("word STRING, n BIGINT"), columns("sum BIGINT")).expect("types of state");
+    let identity = StoreIdentity { operator_id: 0, partition: 3, store_name: "default".into() };
+    let never = SnapshotPolicy { min_deltas: u64::MAX, growth_percent: 0, max_deltas: u64::MAX };
+    HotStateStore::new(folder.clone(), &identity, &StoreSpec::default_store(schema), never).expect("a store")
+}
+
+/// The first file of a state store: as it is, and with a checksum that fits, so that what is behind the checksum is
+/// reached too.
+pub fn state_file(data: &[u8]) {
+    let mut fitting = data.to_vec();
+    let content = data.len().saturating_sub(4);
+    fitting.truncate(content);
+    let checksum = crc32fast::hash(&fitting).to_le_bytes();
+    fitting.extend(checksum);
+    for bytes in [data.to_vec(), fitting] {
+        for name in ["1.delta", "1.snapshot"] {
+            let bytes = bytes.clone();
+            in_memory("state", |folder| {
+                Box::pin(async move {
+                    folder.put(name, bytes.into()).await.expect("memory takes it");
+                    let _ = store(&folder).begin(1).await;
+                })
+            });
+        }
+    }
+}
+
+/// The text of a scenario: what is read is written and read again as the same.
+pub fn scenario_text(data: &[u8]) {
+    if let Ok(scenario) = Scenario::from_toml(&String::from_utf8_lossy(data)) {
+        assert_eq!(Scenario::from_toml(&scenario.to_toml()).as_ref(), Ok(&scenario), "{}", scenario.to_toml());
+    }
+}
+
+/// A scenario: the first four bytes draw pipeline, rows and steps; then every four bytes are a fault, by life, effect
+/// of the undisturbed run, kind and crash image. The run must end as the undisturbed one does.
+pub fn scenario(data: &[u8]) {
+    let Some((seed, faults)) = data.split_first_chunk::<4>() else { return };
+    let calm_scenario = draw::scenario(u64::from(u32::from_le_bytes(*seed)) % 4096);
+    let calm = run(&calm_scenario, &Pipeline);
+    assert_eq!(judge(&calm, &calm), [], "{}", calm_scenario.to_toml());
+    let fault = |bytes: &[u8; 4]| {
+        let effect = &calm.trace[usize::from(u16::from_le_bytes([bytes[1], bytes[2]])) % calm.trace.len()];
+        let images: Vec<CrashImage> = CrashImage::ALL.into_iter().collect();
+        let image = images[usize::from(bytes[3] >> 3) % images.len()];
+        let harm = match bytes[3] % 8 {
+            0..3 => Harm::CrashBefore { image },
+            3..6 => Harm::CrashAfter { image },
+            6 if effect.op.changes() => Harm::NoSpace,
+            _ => Harm::Slow { us: 1_000 * u64::from(bytes[3]) },
+        };
+        Fault { life: u32::from(bytes[0] % 3), at: effect.name.clone(), harm }
+    };
+    let (chunks, _) = faults.as_chunks::<4>();
+    let mut faults: Vec<Fault> = chunks.iter().take(4).map(fault).collect();
+    faults.sort();
+    faults.dedup_by(|a, b| a.life == b.life && a.at == b.at);
+    let disturbed = calm_scenario.with_faults(faults);
+    let done = run(&disturbed, &Pipeline);
+    let baseline = run(&runner::baseline_of(&disturbed, &done), &Pipeline);
+    let failures = judge(&done, &baseline);
+    assert!(
+        failures.is_empty(),
+        "{}\n{}",
+        page::text(&disturbed, &done, &baseline, &failures, "-"),
+        disturbed.to_toml()
+    );
+}
+
 /// An entry of the offset log.
 pub fn offset_log(data: &[u8]) {
     with_log_file("offsets", data, |storage, folder| {
@@ -67,11 +161,7 @@ pub fn commit_log(data: &[u8]) {
 
 type Reading<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-fn with_log_file(
-    name: &str,
-    data: &[u8],
-    read: impl for<'a> FnOnce(&'a dyn Storage, wavetank::engine::storage::Folder) -> Reading<'a>,
-) {
+fn with_log_file(name: &str, data: &[u8], read: impl for<'a> FnOnce(&'a dyn Storage, Folder) -> Reading<'a>) {
     let storage = LocalStorage::new(Arc::new(RealPosix), "/", 0).with_store("mem", Arc::new(InMemory::new()));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime.block_on(async {
@@ -79,4 +169,12 @@ fn with_log_file(
         folder.put("0", data.to_vec().into()).await.expect("memory takes it");
         read(&storage, folder).await;
     });
+}
+
+/// Does something in a folder of its own.
+pub fn in_memory(name: &str, act: impl FnOnce(Folder) -> Reading<'static>) {
+    let storage = LocalStorage::new(Arc::new(RealPosix), "/", 0).with_store("mem", Arc::new(InMemory::new()));
+    let folder = storage.folder(&format!("mem://fuzz/{name}")).expect("a folder in memory");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(act(folder));
 }

@@ -1,17 +1,25 @@
 //! The fuzz targets run on their corpus, and on every truncation and a flipped bit at every byte of it.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{ArrayRef, Int64Array, StringArray};
+use wavetank::engine::state::StateStore;
 
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 6] = [
+const TARGETS: [(&str, Target); 10] = [
     ("script", targets::script),
     ("duration", targets::duration),
     ("schema", targets::schema),
     ("json_rows", targets::json_rows),
+    ("csv_rows", targets::csv_rows),
+    ("time_texts", targets::time_texts),
+    ("state_file", targets::state_file),
+    ("scenario_text", targets::scenario_text),
     ("offset_log", targets::offset_log),
     ("commit_log", targets::commit_log),
 ];
@@ -35,4 +43,47 @@ fn nothing_panics_on_the_corpus_or_on_damaged_corpus() {
         }
         assert!(inputs > 0, "{name} has no corpus");
     }
+}
+
+#[test]
+fn scenarios_of_the_corpus_end_as_they_must() {
+    // Runs of the engine: the corpus itself, and a fault more or less.
+    for entry in
+        std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/scenario")).expect("a corpus")
+    {
+        let bytes = std::fs::read(entry.expect("a readable folder").path()).expect("a readable file");
+        targets::scenario(&bytes);
+        targets::scenario(&bytes[..bytes.len().min(8)]);
+    }
+}
+
+/// The seed of the corpus of state files: `WAVETANK_UPDATE=1` writes it anew when the format of the files changes.
+#[test]
+fn the_corpus_of_state_files_is_of_this_format() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/state_file/delta");
+    let bytes = written_state_file();
+    if std::env::var_os("WAVETANK_UPDATE").is_some() {
+        std::fs::write(&path, &bytes).expect("a written file");
+    }
+    assert_eq!(std::fs::read(&path).expect("a corpus"), bytes, "WAVETANK_UPDATE=1 writes it");
+}
+
+/// A state file as it is written.
+fn written_state_file() -> Vec<u8> {
+    let file = Arc::new(Mutex::new(vec![]));
+    let written = Arc::clone(&file);
+    targets::in_memory("state", |folder| {
+        Box::pin(async move {
+            let mut store = targets::store(&folder);
+            store.begin(0).await.expect("an empty store");
+            let keys: Vec<ArrayRef> =
+                vec![Arc::new(StringArray::from(vec!["a", "b"])), Arc::new(Int64Array::from(vec![1, 2]))];
+            let values: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![Some(7), None]))];
+            store.put(&keys, &values, None).expect("fitting columns");
+            store.commit().await.expect("memory takes it");
+            *written.lock().expect("nobody else") =
+                folder.get("1.delta").await.expect("readable").expect("there").to_vec();
+        })
+    });
+    file.lock().expect("nobody else").clone()
 }

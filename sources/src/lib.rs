@@ -22,6 +22,7 @@ mod ramp;
 mod test_world;
 
 pub use file::{FileFormat, FileProvider};
+pub use format::csv::parse_csv_lines;
 pub use format::json::parse_json_lines;
 pub use memory::MemoryStream;
 pub use rate::RateProvider;

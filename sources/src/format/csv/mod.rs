@@ -92,6 +92,18 @@ impl CsvOptions {
     }
 }
 
+/// The rows of a text of CSV lines, in one batch, as the CSV file source reads them under these reader options.
+pub fn parse_csv_lines(schema: &SchemaRef, lines: &str, options: &Options) -> Result<RecordBatch> {
+    CsvOptions::check_schema(schema)?;
+    let mut decoder = CsvDecoder::new(Arc::clone(schema), schema, Arc::new(CsvOptions::new(options)?))?;
+    let mut place = Place { file: "(text)".into(), line: Some(0), byte: 0 };
+    for line in lines.lines() {
+        place.line = place.line.map(|line| line + 1);
+        decoder.line(line.as_bytes(), &place)?;
+    }
+    decoder.finish()
+}
+
 /// Turns CSV lines into batches.
 #[derive(Debug)]
 pub(crate) struct CsvDecoder {
