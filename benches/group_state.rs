@@ -66,7 +66,7 @@ fn main() -> wavetank::Result<()> {
 async fn at_size(keys: i64) -> wavetank::Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let session = session(folder.path(), 1)?;
-    let stream = events(&session, "1 hour").await?;
+    let stream = events(&session, "events", "1 hour").await?;
     let mut driver = session
         .table("events")
         .await?
