@@ -39,6 +39,7 @@ fn every_query_of_a_script_is_simulated_and_nothing_is_left_behind() {
 #[test]
 fn a_script_that_cannot_be_simulated_says_why() {
     let place = Place::empty();
+    fs::create_dir(place.path("x")).unwrap();
     fs::write(place.path("empty.sql"), "CREATE TABLE t (a INT) USING json OPTIONS (path 'x');").unwrap();
     for (file, why) in [("empty.sql", "nothing to simulate"), ("missing.sql", "Cannot read missing.sql")] {
         let (code, text) = said(&place, &["sim", file]);

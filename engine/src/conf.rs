@@ -20,6 +20,15 @@ pub const KNOWN: [(&str, &str, &str); 11] = [
     ("spark.sql.session.timeZone", "UTC", "only UTC is supported"),
 ];
 
+/// Spark's keys that have nothing to mean here, close to ones that have: taken, and without effect, so that a job's
+/// settings need not be changed.
+const WITHOUT_EFFECT: [&str; 4] = [
+    "spark.sql.streaming.stateStore.providerClass",
+    "spark.sql.streaming.stateStore.compression.codec",
+    "spark.sql.streaming.stateStore.maintenanceInterval",
+    "spark.sql.streaming.stateStore.rocksdb.formatVersion",
+];
+
 /// How many partitions state has.
 pub const SHUFFLE_PARTITIONS: &str = "spark.sql.shuffle.partitions";
 /// `min` or `max`.
@@ -57,7 +66,7 @@ impl Conf {
         {
             return Err(Error::analysis(format!("The session time zone '{value}' is not supported. Only UTC is.")));
         }
-        if !known().any(|name| name == key) {
+        if !known().chain(WITHOUT_EFFECT).any(|name| name == key) {
             let near = did_you_mean(key, known());
             if !near.is_empty() {
                 return Err(Error::analysis(format!("Unknown setting '{key}'.{near}")));

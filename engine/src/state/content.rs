@@ -88,7 +88,7 @@ pub(super) fn read_section(
     if section.is_empty() {
         return Ok(0);
     }
-    let reader = StreamReader::try_new(Cursor::new(section), None)?;
+    let reader = opened(section)?;
     let with_expiry = reader.schema().fields().len() == types.keys.len() + types.values.len() + 1;
     let expected = types.schema(with_expiry);
     if reader.schema() != expected {
@@ -108,6 +108,13 @@ pub(super) fn read_section(
         })?;
     }
     Ok(rows)
+}
+
+/// Arrow's reader panics on some schemas that are none, instead of refusing them.
+fn opened(section: &[u8]) -> Result<StreamReader<Cursor<&[u8]>>> {
+    let opened = std::panic::catch_unwind(|| StreamReader::try_new(Cursor::new(section), None));
+    let no_schema = |_| ArrowError::IpcError("its columns cannot be told".into());
+    Ok(opened.map_err(no_schema)??)
 }
 
 /// The expiry of a row.
