@@ -1,7 +1,7 @@
 //! Planted bugs: places of the engine that go wrong when a test of the simulator asks for it by name.
 //!
 //! Only builds with the feature `planted-bugs` have them: the simulator's own tests turn it on. In every other build
-//! [`planted`] is a constant `false`, and what hangs on it is not compiled into anything. A bug is planted in one thread,
+//! `planted` is a constant `false`, and what hangs on it is not compiled into anything. A bug is planted in one thread,
 //! because a simulated world lives in one thread and others run beside it. `wavetank-sim` lists the names and what
 //! each stands for (`sim/src/bugs.rs`).
 
