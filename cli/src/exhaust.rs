@@ -1,8 +1,10 @@
-//! `wavetank sim --exhaust`: small scenarios, crashed before and after every effect, in every crash image.
+//! `wavetank sim --exhaust`: small scenarios, crashed before and after every effect, in every crash image; with
+//! `--barriers` once more without each sync and each order of the protocol.
 
 use std::time::Instant;
 
 use wavetank::Error;
+use wavetank::sim::barriers::{self, Findings};
 use wavetank::sim::exhaust::scenarios;
 use wavetank::sim::pipeline::Pipeline;
 use wavetank::sim::sweep::{Depth, Sweep, sweep};
@@ -36,4 +38,20 @@ pub fn exhaust(jobs: usize, recoveries: usize) -> Outcome {
         0 => Ok(()),
         count => Err(Error::internal(format!("{count} crashes were not survived"))),
     }
+}
+
+/// Takes every barrier away in turn; prints what shows it (`sim/tests/barriers.toml`).
+pub fn barriers(jobs: usize) -> Outcome {
+    let mut findings = Findings::default();
+    let begun = Instant::now();
+    for (plant, scenarios) in barriers::barriers() {
+        let since = Instant::now();
+        let found = barriers::find(&plant, &scenarios, jobs);
+        let shown = found.scenario.as_deref().unwrap_or("no crash");
+        eprintln!("{:>7.1} s  {plant}: shown by {shown}", since.elapsed().as_secs_f64());
+        findings.barrier.push(found);
+    }
+    eprintln!("{} barriers in {:.1} s", findings.barrier.len(), begun.elapsed().as_secs_f64());
+    println!("{}", findings.to_toml());
+    Ok(())
 }

@@ -26,7 +26,8 @@ pub struct Arguments {
 
 /// Runs the script.
 pub async fn run(arguments: Arguments) -> Outcome {
-    let asked = signals::listen().map_err(|error| Error::analysis(format!("Cannot listen for signals: {error}.")))?;
+    let asked = signals::listen("the running batch")
+        .map_err(|error| Error::analysis(format!("Cannot listen for signals: {error}.")))?;
     let progress = Arc::new(Progress::new(arguments.progress));
     let terminal = progress.stdout();
     let session = arguments.script.session(Arc::clone(&terminal))?;

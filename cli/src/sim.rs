@@ -1,6 +1,6 @@
 //! `wavetank sim`: the engine in many simulated worlds, one a seed, with crashes and failing storage in them.
 
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use wavetank::Error;
-use wavetank::sim::campaign::{Campaign, Found, Progress, Report};
+use wavetank::sim::Scenario;
+use wavetank::sim::campaign::{Campaign, Found, Progress, Report, check};
 use wavetank::sim::draw;
 use wavetank::sim::pipeline::Pipeline;
+use wavetank::sim::saved::{save, saved};
 use wavetank::sim::user;
 
-use crate::{Outcome, exhaust, pipeline, twice};
+use crate::{Outcome, exhaust, pipeline, signals, twice};
 
 /// The command line of `wavetank sim`.
 #[derive(Debug, Args)]
@@ -30,7 +32,7 @@ pub struct Arguments {
     /// How many runs may be spent on making a failure small.
     #[arg(long, default_value_t = 300)]
     pub shrink: usize,
-    /// Where failures are written: a scenario to replay, a page and a picture each.
+    /// Where failures are written: a scenario to replay, a page and a picture each. Those that are there run first.
     #[arg(long, default_value = "out/sim")]
     out: PathBuf,
     /// Writes everything that was found as JSON into this file.
@@ -45,43 +47,50 @@ pub struct Arguments {
     /// With --exhaust: again before and after every how many-th effect of every recovery; 0 for none.
     #[arg(long, default_value_t = 0)]
     recoveries: usize,
+    /// In the place of seeds: takes every sync and every order of the commit protocol away in turn, and says which crash
+    /// shows it, as TOML.
+    #[arg(long)]
+    barriers: bool,
     /// Prints every effect of the seeds, and nothing else.
     #[arg(long, hide = true)]
     trace: bool,
 }
 
-/// Runs the seeds; says what was reached; writes what failed.
+/// Runs the saved failures and the seeds; says what was reached; writes what failed.
 pub fn sim(arguments: &Arguments) -> Outcome {
     if arguments.exhaust {
         return exhaust::exhaust(arguments.jobs, arguments.recoveries);
     }
-    let scripts = arguments.file.as_deref().map(pipeline::moved).transpose()?.unwrap_or_default();
-    let scenario = |seed: u64| match scripts.len() as u64 {
-        0 => draw::scenario(seed),
-        count => user::scenario(seed, &scripts[(seed % count) as usize]),
-    };
+    if arguments.barriers {
+        return exhaust::barriers(arguments.jobs);
+    }
+    let draw = drawing(arguments.file.as_deref())?;
     let bar = ProgressBar::new(arguments.seeds.clone().count() as u64);
     bar.set_style(
         ProgressStyle::with_template("{bar:30} {pos}/{len} seeds {msg}")
             .map_err(|error| Error::internal(error.to_string()))?,
     );
     let begun = Instant::now();
+    let asked = signals::listen("the running seeds")
+        .map_err(|error| Error::analysis(format!("Cannot listen for signals: {error}.")))?;
     let campaign = Campaign {
         seeds: arguments.seeds.clone(),
         jobs: arguments.jobs,
         shrink_tries: arguments.shrink,
-        scenario: &scenario,
+        scenario: &draw,
         subject: &Pipeline,
         stop_at_failure: false,
         progress: &|progress: &Progress, missing: &[&str]| {
             bar.set_position(progress.seeds_count);
             bar.set_message(format!("{} {}", rates(progress, begun.elapsed()), not_reached(missing)));
+            !*asked.borrow()
         },
     };
     if arguments.trace {
         arguments.seeds.clone().flat_map(|seed| campaign.trace(seed)).for_each(|line| println!("{line}"));
         return Ok(());
     }
+    let still_failing = run_saved(&arguments.out)?;
     let report = campaign.run();
     bar.finish_and_clear();
     say(&report, begun.elapsed());
@@ -93,14 +102,44 @@ pub fn sim(arguments: &Arguments) -> Outcome {
     if let Some(path) = &arguments.report {
         std::fs::write(path, report.to_json()).map_err(|error| cannot_write(path, &error))?;
     }
-    if arguments.check_determinism {
+    let interrupted = *asked.borrow();
+    if arguments.check_determinism && !interrupted {
         twice::check(arguments, &campaign, &report)?;
     }
-    match report.progress.failures_count {
-        0 => Ok(()),
-        1 => Err(Error::internal("1 seed failed")),
-        count => Err(Error::internal(format!("{count} seeds failed"))),
+    match (report.progress.failures_count, still_failing) {
+        (0, 0) if interrupted => Err(Error::analysis(format!(
+            "Interrupted: {} of {} seeds were run.",
+            report.progress.seeds_count,
+            arguments.seeds.clone().count()
+        ))),
+        (0, 0) => Ok(()),
+        (1, 0) => Err(Error::analysis("1 seed failed.")),
+        (count, 0) => Err(Error::analysis(format!("{count} seeds failed."))),
+        (count, saved) => Err(Error::analysis(format!("{count} seeds failed, and {saved} of the saved failures."))),
     }
+}
+
+/// What draws the scenario of a seed, without faults: for the queries of this script, or for pipelines that are drawn too.
+pub fn drawing(file: Option<&Path>) -> wavetank::Result<impl Fn(u64) -> Scenario + Sync + use<>> {
+    let scripts = file.map(pipeline::moved).transpose()?.unwrap_or_default();
+    Ok(move |seed: u64| match scripts.len() as u64 {
+        0 => draw::scenario(seed),
+        count => user::scenario(seed, &scripts[(seed % count) as usize]),
+    })
+}
+
+/// Runs the failures of earlier campaigns; how many still fail.
+fn run_saved(folder: &Path) -> wavetank::Result<u64> {
+    let mut failing = 0;
+    for (path, scenario) in saved(folder).map_err(|error| Error::analysis(format!("A saved failure: {error}.")))? {
+        let (_, _, failures) = check(&scenario, &Pipeline);
+        match failures.first() {
+            Some(failure) => println!("{} still fails: {failure}", path.display()),
+            None => println!("{} is right now; delete it, or keep it in a corpus", path.display()),
+        }
+        failing += u64::from(!failures.is_empty());
+    }
+    Ok(failing)
 }
 
 pub fn cannot_write(path: &Path, error: &io::Error) -> Error {
@@ -136,12 +175,7 @@ fn say(report: &Report, elapsed: Duration) {
 
 /// Writes a failure; the scenario's path is what replays it.
 fn write(folder: &Path, found: &Found) -> io::Result<PathBuf> {
-    std::fs::create_dir_all(folder)?;
-    let path = |ending: &str| folder.join(format!("seed-{}.{ending}", found.seed));
-    for (ending, text) in [("toml", &found.scenario), ("txt", &found.page), ("svg", &found.picture)] {
-        std::fs::File::create(path(ending))?.write_all(text.as_bytes())?;
-    }
-    Ok(path("toml"))
+    save(folder, &format!("seed-{}", found.seed), &found.scenario, &found.page, &found.picture)
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {

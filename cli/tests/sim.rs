@@ -1,6 +1,7 @@
 //! `wavetank sim pipeline.sql`: a user's own script in simulated worlds, by the real program.
 
 use std::fs;
+use std::process::Command;
 
 mod place;
 
@@ -45,4 +46,61 @@ fn a_script_that_cannot_be_simulated_says_why() {
         let (code, text) = said(&place, &["sim", file]);
         assert!(code == Some(1) && text.contains(why), "{code:?} {text}");
     }
+}
+
+#[test]
+fn saved_failures_run_first_and_count() {
+    let place = Place::empty();
+    fs::create_dir_all(place.path("out/sim")).unwrap();
+    let scenario = |query: &str| {
+        format!(
+            "seed = 1\nscript = \"CREATE TABLE t (a BIGINT) USING tape OPTIONS (name 't'); CREATE STREAMING TABLE o USING witness OPTIONS \
+             (checkpointLocation 'c') AS {query};\"\n[[step]]\ndo = 'add'\ntape = 't'\nrows = ['{{\"a\":1}}']\n[[step]]\ndo = \
+             'settle'\n"
+        )
+    };
+    fs::write(place.path("out/sim/right.toml"), scenario("SELECT a FROM STREAM t")).unwrap();
+    fs::write(place.path("out/sim/wrong.toml"), scenario("SELECT raise_error('odd') FROM STREAM t")).unwrap();
+    let (code, text) = said(&place, &["sim", "--seeds", "0..1", "--jobs", "1"]);
+    assert_eq!(code, Some(1), "{text}");
+    let (right, wrong) = (text.find("right.toml is right now"), text.find("wrong.toml still fails"));
+    assert!(right.is_some() && right < wrong && wrong < text.find("1 seeds"), "{text}");
+    assert!(text.contains("0 seeds failed, and 1 of the saved failures"), "{text}");
+}
+
+#[test]
+fn a_seed_is_replayed_as_a_page_and_as_a_trace() {
+    let place = Place::empty();
+    let (code, page) = said(&place, &["replay", "--seed", "7"]);
+    assert!(code == Some(0) && page.contains("wavetank replay --seed 7"), "{page}");
+    let (code, trace) = said(&place, &["replay", "--seed", "7", "--trace"]);
+    assert!(code == Some(0) && trace.contains("checkpoint/commits/0 link"), "{trace}");
+    assert_eq!(said(&place, &["replay", "--seed", "7", "--trace"]).1, trace, "in another process");
+}
+
+/// Whether the process has a handler for SIGINT by now: before, the signal would end it as it ends any program.
+#[cfg(target_os = "linux")]
+fn listens_to_interrupts(id: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).expect("the process is there");
+    let caught =
+        status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("Linux says which signals are caught");
+    u64::from_str_radix(caught.trim(), 16).expect("a mask in hex") & 0b10 != 0
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_campaign_reports_what_it_has_done() {
+    let place = Place::empty();
+    let mut command = place.wavetank(&["sim", "--seeds", "0..100000", "--jobs", "1", "--report", "report.json"]);
+    let child = command.spawn().unwrap();
+    let id = child.id().to_string();
+    while !listens_to_interrupts(&id) {
+        std::thread::yield_now();
+    }
+    let told = Command::new("kill").args(["-INT", &id]).status().expect("kill runs");
+    assert!(told.success());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(text.contains("Interrupted: "), "{text}");
+    assert!(fs::read_to_string(place.path("report.json")).unwrap().contains("seeds_count"));
 }

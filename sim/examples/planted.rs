@@ -25,7 +25,7 @@ fn main() {
             scenario: &scenario,
             subject: &Pipeline,
             stop_at_failure: true,
-            progress: &|_, _| {},
+            progress: &|_, _| true,
         };
         let begun = Instant::now();
         let report = campaign(0..seeds, 0).run();

@@ -36,8 +36,9 @@ pub struct Campaign<'a> {
     pub stop_at_failure: bool,
     /// What lives in the worlds.
     pub subject: &'a (dyn Subject + Sync),
-    /// Told after each seed: how far it is, and which marks were not reached yet.
-    pub progress: &'a (dyn Fn(&Progress, &[&str]) + Sync),
+    /// Told after each seed: how far it is, and which marks were not reached yet. Answers whether to go on; seeds that
+    /// have begun are still done, and the report is of those that were.
+    pub progress: &'a (dyn Fn(&Progress, &[&str]) -> bool + Sync),
 }
 
 /// How far a campaign is.
@@ -107,23 +108,23 @@ struct Verdict {
 impl Campaign<'_> {
     /// Runs it.
     pub fn run(&self) -> Report {
-        let (next, failed) = (AtomicU64::new(self.seeds.start), AtomicBool::new(false));
+        let (next, enough) = (AtomicU64::new(self.seeds.start), AtomicBool::new(false));
         let report = Mutex::new(Report { marks: no_marks(), ..Report::default() });
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.max(1) {
                 scope.spawn(|| {
                     loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
-                        let enough = self.stop_at_failure && failed.load(Ordering::Relaxed);
-                        if seed >= self.seeds.end || enough {
+                        if seed >= self.seeds.end || enough.load(Ordering::Relaxed) {
                             return;
                         }
                         let done = self.seed(seed);
-                        failed.fetch_or(done.found.is_some(), Ordering::Relaxed);
+                        enough.fetch_or(self.stop_at_failure && done.found.is_some(), Ordering::Relaxed);
                         let mut report = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         report.add(seed, done);
                         let missing: Vec<&str> = report.missing();
-                        (self.progress)(&report.progress, &missing);
+                        let goes_on = (self.progress)(&report.progress, &missing);
+                        enough.fetch_or(!goes_on, Ordering::Relaxed);
                     }
                 });
             }
@@ -171,6 +172,11 @@ impl Campaign<'_> {
             picture: crate::picture::svg(&small, &run),
         }
     }
+}
+
+/// The scenario with the faults that are drawn for its seed, from the names of its undisturbed run.
+pub fn with_drawn_faults(scenario: &Scenario, subject: &dyn Subject) -> Scenario {
+    scenario.with_faults(draw::faults(scenario.seed, &run(scenario, subject).trace))
 }
 
 /// Runs a scenario without and with its faults; the runs, and what is wrong.
@@ -341,9 +347,24 @@ mod tests {
             scenario: &small,
             subject: &Mini { bug },
             stop_at_failure: false,
-            progress: &|_, _| {},
+            progress: &|_, _| true,
         }
         .run()
+    }
+
+    #[test]
+    fn a_campaign_that_is_told_to_stop_reports_what_it_has_done() {
+        let report = Campaign {
+            seeds: 0..1_000,
+            jobs: 1,
+            shrink_tries: 0,
+            scenario: &small,
+            subject: &Mini { bug: Bug::None },
+            stop_at_failure: false,
+            progress: &|progress, _| progress.seeds_count < 3,
+        }
+        .run();
+        assert_eq!((report.progress.seeds_count, report.digests.len()), (3, 3));
     }
 
     #[test]

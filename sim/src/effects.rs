@@ -162,7 +162,12 @@ struct Inner {
     trace: Vec<Effect>,
     waker: Option<Waker>,
     probe: Option<Probe>,
+    /// For planted bugs: what is done after the next effect of a kind.
+    held: Vec<(String, Held)>,
 }
+
+/// An effect that a planted bug holds back.
+type Held = Box<dyn FnOnce() + Send>;
 
 /// Called before (`true`) and after (`false`) each effect of a process that lives, with the effect's name.
 pub type Probe = Arc<dyn Fn(u32, &str, bool) + Send + Sync>;
@@ -208,6 +213,17 @@ impl Effects {
         inner.plants.get(&kind_of(&format!("{} {}", inner.subject(path), op.as_str()))).cloned()
     }
 
+    /// For planted bugs: has something done after the next effect of this kind, unless the process dies before it.
+    pub(crate) fn hold(&self, until: &str, act: Held) {
+        self.inner().held.push((until.to_owned(), act));
+    }
+
+    /// The process ends in peace: what planted bugs hold back is done.
+    pub(crate) fn do_held(&self) {
+        let held = std::mem::take(&mut self.inner().held);
+        held.into_iter().for_each(|(_, act)| act());
+    }
+
     /// A life ends as a runaway after this many effects.
     pub fn limit(&self, life_effects_limit: u64) {
         self.inner().life_effects_limit = Some(life_effects_limit);
@@ -229,6 +245,7 @@ impl Effects {
         inner.life += 1;
         inner.death = None;
         inner.counts.clear();
+        inner.held.clear();
         inner.life_effects_count = 0;
         inner.life
     }
@@ -355,6 +372,9 @@ impl Effects {
             }
             _ => {
                 inner.record(begun.effect(at_us, outcome, digest));
+                let due = inner.due(&begun.name);
+                drop(inner);
+                due.into_iter().for_each(|(_, act)| act());
                 Ok(())
             }
         }
@@ -435,6 +455,17 @@ impl Inner {
                 waker.wake_by_ref();
             }
         }
+    }
+
+    /// What planted bugs held back until an effect of this name's kind.
+    fn due(&mut self, name: &str) -> Vec<(String, Held)> {
+        if self.held.is_empty() {
+            return Vec::new();
+        }
+        let kind = kind_of(name);
+        let (due, rest) = std::mem::take(&mut self.held).into_iter().partition(|(until, _)| *until == kind);
+        self.held = rest;
+        due
     }
 
     fn record(&mut self, effect: Effect) {

@@ -10,9 +10,11 @@
 //! reference:  model/      a naive interpreter of the same queries, sharing no code with the engine
 //!             oracle.rs   that model against a run, batch by batch
 //! itself:     plant.rs    bugs planted at the seam               bugs.rs     all of them, by name
+//!             barriers.rs is each sync, and each order, needed?
 //! failure:    sweep.rs    every crash point of a scenario        exhaust.rs  of these scenarios
 //!             shrink.rs   makes a failing scenario small
 //!             page.rs     a failure as text                      picture.rs  its timeline as SVG
+//!             saved.rs    failures on disk, which run first the next time
 //! many:       draw.rs     a seed becomes a scenario              shapes.rs   of one of these pipelines
 //!             campaign.rs many seeds, and what they reached
 //! users:      user/       a user's own script in the world, with rows drawn from its schemas
@@ -21,6 +23,7 @@
 //! only in what is behind it. Absent from here: real time and the real disk; threads
 //! only take different runs, never parts of one.
 
+pub mod barriers;
 pub mod bugs;
 pub mod campaign;
 pub mod clock;
@@ -41,6 +44,7 @@ pub mod pipeline;
 pub mod plant;
 pub mod reports;
 pub mod runner;
+pub mod saved;
 pub mod scenario;
 pub mod shapes;
 pub mod shrink;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `no-sync KIND` | a missing fsync: the call answers and syncs nothing |
 //! | `late KIND` | a missing await: the effect is done after the next effect that changes anything, if it comes to that |
+//! | `hold KIND until KIND` | two steps in the wrong order: the effect is done, and durable, after the next of the other kind |
 //! | `skip KIND` | a forgotten step: the effect answers and is never done |
 //! | `replace KIND` | "already there" taken for success: what is there is replaced |
 //! | `rewrite KIND /FROM/TO/` | a wrong value in an entry: in what is written, FROM becomes TO (`#` in FROM is a number) |
@@ -37,6 +38,11 @@ pub enum Bug {
     NoSync,
     /// See the table of the module.
     Late,
+    /// See the table of the module.
+    Hold {
+        /// The kind of the effect after which it is done.
+        until: String,
+    },
     /// See the table of the module.
     Skip,
     /// See the table of the module.
@@ -89,6 +95,7 @@ impl fmt::Display for Plant {
         match &self.bug {
             Bug::NoSync => write!(f, "no-sync {kind}"),
             Bug::Late => write!(f, "late {kind}"),
+            Bug::Hold { until } => write!(f, "hold {kind} until {until}"),
             Bug::Skip => write!(f, "skip {kind}"),
             Bug::Replace => write!(f, "replace {kind}"),
             Bug::Rewrite { from, to } => write!(f, "rewrite {kind} /{from}/{to}/"),
@@ -123,6 +130,11 @@ impl FromStr for Plant {
         let bug = match word {
             "no-sync" => Bug::NoSync,
             "late" => Bug::Late,
+            "hold" => {
+                let (before, until) = rest.split_once(" until ").ok_or_else(odd)?;
+                kind = before.to_owned();
+                Bug::Hold { until: until.to_owned() }
+            }
             "skip" => Bug::Skip,
             "replace" => Bug::Replace,
             "stale" => Bug::Stale,
@@ -170,6 +182,7 @@ mod tests {
         for text in [
             "no-sync checkpoint/commits fsync-dir",
             "late checkpoint/offsets/N link",
+            "hold checkpoint/offsets/N link until checkpoint/commits/N link",
             r#"rewrite checkpoint/commits/N.tmp write /"nextBatchWatermarkMs":#/"nextBatchWatermarkMs":0/"#,
             "twice witness/out/N commit",
             "engine watermark-goes-back",

@@ -387,6 +387,7 @@ impl<'a> Runner<'a> {
     fn look(&mut self) {
         if self.world.effects().death().is_none() {
             self.world.disk().do_deferred();
+            self.world.effects().do_held();
         }
         let now = observe(self.world.disk(), &self.witnesses);
         for complaint in log_complaints(&self.promised, &now, unlinks_float(self.scenario)) {

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::disk::CrashImage;
@@ -29,13 +29,15 @@ pub struct Depth {
     pub recovery_stride: usize,
     /// How many threads take crash points.
     pub jobs: usize,
+    /// Whether the first failure ends it; what was under way then is still counted.
+    pub stop_at_failure: bool,
 }
 
 impl Depth {
     /// Every image, no second crash.
     pub fn single() -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        Self { images: CrashImage::ALL.to_vec(), stride: 1, recovery_stride: 0, jobs }
+        Self { images: CrashImage::ALL.to_vec(), stride: 1, recovery_stride: 0, jobs, stop_at_failure: false }
     }
 
     /// Every image, and every crash point inside every recovery.
@@ -144,7 +146,9 @@ pub fn sweep(scenario: &Scenario, subject: &(dyn Subject + Sync), depth: &Depth)
         let life = scenario.faults.last().map(|fault| fault.life + 1);
         again.extend(sweep.cases(&scenario, &run, life, depth.recovery_stride, &mut seen));
     }
-    sweeper.run_all(&mut sweep, again, false);
+    if !sweeper.has_enough(&sweep) {
+        sweeper.run_all(&mut sweep, again, false);
+    }
     sweep
 }
 
@@ -197,7 +201,7 @@ struct Sweeper<'a> {
 impl Sweeper<'_> {
     /// Runs the cases on all threads; the result is the same however many there are. Answers the runs if asked to.
     fn run_all(&self, sweep: &mut Sweep, cases: Vec<Scenario>, keep: bool) -> Vec<(Scenario, Run)> {
-        let next = AtomicUsize::new(0);
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let done = Mutex::new(BTreeMap::new());
         std::thread::scope(|scope| {
             for _ in 0..self.depth.jobs.max(1) {
@@ -205,7 +209,11 @@ impl Sweeper<'_> {
                     loop {
                         let at = next.fetch_add(1, Ordering::Relaxed);
                         let Some(case) = cases.get(at) else { return };
+                        if self.depth.stop_at_failure && failed.load(Ordering::Relaxed) {
+                            return;
+                        }
                         let (mut part, run) = self.crash(case, keep);
+                        failed.fetch_or(!part.failures.is_empty(), Ordering::Relaxed);
                         part.digest = run.digest;
                         let run = keep.then_some(run);
                         done.lock().unwrap_or_else(PoisonError::into_inner).insert(at, (part, run));
@@ -215,11 +223,15 @@ impl Sweeper<'_> {
         });
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut kept = Vec::new();
-        for (scenario, (part, run)) in cases.into_iter().zip(done.into_values()) {
+        for (at, (part, run)) in done {
             sweep.merge(part);
-            kept.extend(run.map(|run| (scenario, run)));
+            kept.extend(run.map(|run| (cases[at].clone(), run)));
         }
         kept
+    }
+
+    fn has_enough(&self, sweep: &Sweep) -> bool {
+        self.depth.stop_at_failure && !sweep.failures.is_empty()
     }
 
     /// One run that dies where its last fault says.

@@ -227,6 +227,12 @@ impl Source for TapeSource {
             &format!("/{before}"),
             |()| 0,
             |bug| {
+                if let Some(Bug::Hold { until }) = bug {
+                    let (tapes, name, reader) = (self.tapes.clone(), self.name.clone(), self.reader.clone());
+                    let release_later = move || tapes.release(&name, &reader, before);
+                    self.effects.hold(until, Box::new(release_later));
+                    return;
+                }
                 // The bug of a source that forgets one block too many.
                 self.tapes.release(&self.name, &self.reader, before + usize::from(bug == Some(&Bug::Twice)));
             },

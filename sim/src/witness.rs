@@ -164,8 +164,14 @@ impl Sink for WitnessSink {
         let rows = staged.filter(|(staged_id, _)| *staged_id == batch_id).map(|(_, rows)| rows);
         let commit = |begun: &Begun| {
             begun.check()?;
-            match begun.bug {
+            match &begun.bug {
                 Some(Bug::Skip) => return Ok(()),
+                Some(Bug::Hold { until }) => {
+                    let (witnesses, name, mode) = (self.witnesses.clone(), self.name.clone(), self.mode);
+                    let commit_later = move || drop(witnesses.commit(&name, mode, batch_id, rows));
+                    self.effects.hold(until, Box::new(commit_later));
+                    return Ok(());
+                }
                 Some(Bug::Twice) => self.witnesses.append(&self.name, batch_id, rows.clone()),
                 _ => {}
             }

@@ -22,7 +22,7 @@ fn run(plant: &Plant, seeds: std::ops::Range<u64>) -> Report {
         scenario: &scenario,
         subject: &Pipeline,
         stop_at_failure: false,
-        progress: &|_, _| {},
+        progress: &|_, _| true,
     }
     .run()
 }

@@ -324,12 +324,16 @@ impl State {
 
     fn link(&mut self, from: &Path, to: &Path, now_us: i64) -> io::Result<()> {
         let ino = self.live.find(from)?;
+        self.link_inode(ino, to, now_us)
+    }
+
+    fn link_inode(&mut self, ino: Ino, to: &Path, now_us: i64) -> io::Result<()> {
         let (dir, name) = self.live.place(to)?;
         if self.live.lookup(dir, name).is_some() {
             return Err(refuse(ErrorKind::AlreadyExists, to));
         }
         if self.live.is_dir(ino) {
-            return Err(refuse(ErrorKind::PermissionDenied, from));
+            return Err(refuse(ErrorKind::PermissionDenied, to));
         }
         let (call, name) = (self.new_call(), name.to_owned());
         self.change(call, now_us, Change::Name { dir, name, ino, is_dir: false, verb: Verb::Link });

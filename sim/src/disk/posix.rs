@@ -65,6 +65,17 @@ impl SimPosix {
                         state.deferred.push(Box::new(move |state| drop(act(state, now_us, None))));
                         Ok(())
                     }
+                    Some(Bug::Hold { ref until }) => {
+                        let (disk, dir) = (self.disk.clone(), path.parent().map(Path::to_owned));
+                        let act_later = move || {
+                            let mut state = disk.state();
+                            // Whoever was told that it is done relies on it: nobody learns of an error.
+                            let _ = act(&mut state, now_us, None);
+                            let _ = dir.map(|dir| state.fsync_dir(&dir));
+                        };
+                        effects.hold(until, Box::new(act_later));
+                        Ok(())
+                    }
                     Some(Bug::Twice) => act(&mut state, now_us, begun.injected).inspect(|()| {
                         let _ = act(&mut state, now_us, None);
                     }),
@@ -122,13 +133,19 @@ impl Posix for SimPosix {
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, owned) = (from.to_owned(), to.to_owned());
-        let replaces = self.planted(Op::Link, to) == Some(Bug::Replace);
+        let bug = self.planted(Op::Link, to);
+        let replaces = bug == Some(Bug::Replace);
+        // By then the name that it is linked from is gone.
+        let held = matches!(bug, Some(Bug::Hold { .. })).then(|| self.disk.state().live.find(&from)).transpose()?;
         self.call(Op::Link, to, 0, move |state, now_us, injected| {
             unless(injected)?;
             if replaces && state.live.find(&owned).is_ok() {
                 state.unlink(&owned, now_us)?;
             }
-            state.link(&from, &owned, now_us)
+            match held {
+                Some(ino) => state.link_inode(ino, &owned, now_us),
+                None => state.link(&from, &owned, now_us),
+            }
         })
     }
 

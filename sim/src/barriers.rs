@@ -1,0 +1,134 @@
+//! Is every sync and every order of the commit protocol needed? Each is taken away in turn; some crash must show it.
+//!
+//! ```text
+//! undisturbed traces of the small scenarios ─► every kind of fsync            ─► no-sync KIND
+//!                                           ─► every two steps in their order ─► hold FIRST until SECOND
+//!                                                 │ each, in the scenarios that have it: crash sweep, to the first failure
+//!                                                 ▼
+//!                    Finding: shown by this crash of this scenario, or by none
+//! ```
+//! A step is what makes something count: a name that is given or taken away, a batch in a sink outside, a block that a
+//! source may forget. Two steps are tried when one follows the other directly, and each step of a batch is tried against
+//! the entry that says the batch is done. What no crash shows must have its reason in `tests/barriers.toml`: a sync that
+//! is not needed is a cost, an order that is not needed may change one day.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::effects::{Effect, Op, kind_of};
+use crate::exhaust;
+use crate::fault::Fault;
+use crate::pipeline::Pipeline;
+use crate::plant::{Bug, Plant};
+use crate::runner::run;
+use crate::scenario::Scenario;
+use crate::sweep::{Depth, sweep};
+
+/// The entry that says a batch is done.
+const DONE: &str = "checkpoint/commits/N link";
+
+/// All that was found, as `tests/barriers.toml` keeps it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Findings {
+    /// One for each barrier.
+    #[serde(default)]
+    pub barrier: Vec<Finding>,
+}
+
+impl Findings {
+    /// The text of `tests/barriers.toml`.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| format!("# {error}"))
+    }
+}
+
+/// What came of taking one barrier away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finding {
+    /// The barrier, as the planted bug that takes it away.
+    pub without: Plant,
+    /// The scenario that fails without it; none if none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario: Option<String>,
+    /// Why it is there, or why nothing depends on it, when no crash shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<String>,
+    /// What is wrong then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says: Option<String>,
+    /// The crashes of the scenario; none when it already fails without one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fault: Vec<Fault>,
+}
+
+/// Every barrier that the small scenarios have, with the names of the scenarios that have it.
+pub fn barriers() -> BTreeMap<Plant, Vec<&'static str>> {
+    let mut found: BTreeMap<Plant, Vec<&'static str>> = BTreeMap::new();
+    for (name, scenario) in exhaust::scenarios() {
+        let trace = run(&scenario, &Pipeline).trace;
+        for plant in syncs(&trace).into_iter().chain(orders(&trace)) {
+            found.entry(plant).or_default().push(name);
+        }
+    }
+    found
+}
+
+fn syncs(trace: &[Effect]) -> BTreeSet<Plant> {
+    let syncs = trace.iter().filter(|effect| matches!(effect.op, Op::Fsync | Op::FsyncDir));
+    syncs.map(|effect| Plant { kind: kind_of(&effect.name), bug: Bug::NoSync }).collect()
+}
+
+fn orders(trace: &[Effect]) -> BTreeSet<Plant> {
+    let steps: Vec<String> =
+        trace.iter().filter(|effect| is_step(effect)).map(|effect| kind_of(&effect.name)).collect();
+    let mut pairs = BTreeSet::new();
+    for (at, first) in steps.iter().enumerate() {
+        let after = || steps[at + 1..].iter().take_while(|step| *step != first);
+        pairs.extend(after().next().map(|next| (first, next)));
+        pairs.extend(after().find(|step| *step == DONE).map(|done| (first, done)));
+        if first == DONE {
+            pairs.extend(after().map(|later| (first, later)));
+        }
+    }
+    let hold =
+        |(first, next): (&String, &String)| Plant { kind: first.clone(), bug: Bug::Hold { until: next.clone() } };
+    pairs.into_iter().map(hold).collect()
+}
+
+fn is_step(effect: &Effect) -> bool {
+    let names = matches!(effect.op, Op::Link | Op::Rename | Op::Unlink | Op::Put | Op::Delete);
+    names && !effect.name.contains(".tmp ") || matches!(effect.op, Op::Commit | Op::Release)
+}
+
+/// Takes a barrier away, in these scenarios, until a crash shows it: one crash, and if that is not enough a second one
+/// in the recovery.
+pub fn find(plant: &Plant, scenarios: &[&str], jobs: usize) -> Finding {
+    for recovery_stride in [0, 1] {
+        for name in scenarios {
+            let depth = Depth { jobs, recovery_stride, stop_at_failure: true, ..Depth::single() };
+            let found = sweep(&without(plant, name), &Pipeline, &depth);
+            if let Some((scenario, failures)) = found.failures.into_iter().next() {
+                return Finding {
+                    without: plant.clone(),
+                    scenario: Some((*name).to_owned()),
+                    free: None,
+                    says: failures.first().map(|failure| format!("{:?}", failure.kind)),
+                    fault: scenario.faults,
+                };
+            }
+        }
+    }
+    Finding { without: plant.clone(), scenario: None, free: Some(String::new()), says: None, fault: Vec::new() }
+}
+
+/// The small scenario of this name, without a barrier.
+///
+/// # Panics
+/// If there is no such scenario.
+pub fn without(plant: &Plant, name: &str) -> Scenario {
+    let (_, scenario) = exhaust::scenarios().into_iter().find(|(known, _)| *known == name).expect("a known scenario");
+    Scenario { plants: vec![plant.clone()], ..scenario }
+}
