@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use wavetank_sim::runner::{Failure, FailureKind, LifeEnd, Run, baseline_of, judge, run};
 use wavetank_sim::user::{Hints, RowDrawers, Stream, UserScript, create_tape, scenario_with};
-use wavetank_sim::{Scenario, Step, draw, page, shrink};
+use wavetank_sim::{Scenario, Step, draw, page, picture, saved, shrink};
 
 use super::job::Job;
 use super::quietly::quietly;
@@ -49,6 +50,7 @@ pub fn simulate(job: impl Into<Job>) -> Simulation {
         ignored: vec![],
         compares: true,
         shrink_tries: SHRINK_TRIES,
+        kept_in: None,
     }
 }
 
@@ -91,6 +93,7 @@ pub struct Simulation {
     ignored: Vec<String>,
     compares: bool,
     shrink_tries: usize,
+    kept_in: Option<PathBuf>,
 }
 
 /// Where the rows of a source come from, when they are not drawn from its columns.
@@ -218,6 +221,14 @@ impl Simulation {
         self
     }
 
+    /// Keeps failures in this folder (relative to the package, where `cargo test` runs): the small scenario, its page and
+    /// its picture. The scenarios that are there run before any seed, so that what failed once is looked at first, and a
+    /// failure worth keeping is committed with the test. Files of other tests are passed over: the name says the test.
+    pub fn keep_failures_in(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.kept_in = Some(folder.into());
+        self
+    }
+
     /// Runs the seeds.
     ///
     /// # Panics
@@ -235,11 +246,40 @@ impl Simulation {
         };
         let jobs = number("WAVETANK_JOBS")?.unwrap_or(1).max(1);
         let script = self.script()?;
-        self.seeds(seeds, jobs, &script)
+        let test = std::thread::current().name().filter(|name| *name != "main").map(str::to_owned);
+        self.kept(test.as_deref())?;
+        self.seeds(seeds, jobs, &script, test.as_deref())
     }
 
-    fn seeds(&self, seeds: Range<u64>, jobs: u64, script: &UserScript) -> Result<SimulationReport, String> {
-        let test = std::thread::current().name().filter(|name| *name != "main").map(str::to_owned);
+    /// What the files of kept failures of this test are called, before the seed.
+    fn kept_name(test: Option<&str>) -> String {
+        format!("{}-seed-", test.unwrap_or("simulation").replace("::", "-"))
+    }
+
+    /// Runs the failures that were kept.
+    fn kept(&self, test: Option<&str>) -> Result<(), String> {
+        let Some(folder) = &self.kept_in else { return Ok(()) };
+        let (own, subject) = (Self::kept_name(test), Simulated { job: &self.job });
+        for (path, scenario) in saved::saved(folder)? {
+            if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&own)) {
+                continue;
+            }
+            let (baseline, run, failures) = self.tried(&scenario, &subject);
+            if !failures.is_empty() {
+                let replay = format!("cargo test {} (kept in {})", test.unwrap_or_default(), path.display());
+                return Err(page::text(&scenario, &run, &baseline, &failures, replay.trim_end()));
+            }
+        }
+        Ok(())
+    }
+
+    fn seeds(
+        &self,
+        seeds: Range<u64>,
+        jobs: u64,
+        script: &UserScript,
+        test: Option<&str>,
+    ) -> Result<SimulationReport, String> {
         let next = AtomicU64::new(seeds.start);
         let ended = Mutex::new((SimulationReport::default(), None::<(u64, String)>));
         std::thread::scope(|scope| {
@@ -250,7 +290,7 @@ impl Simulation {
                         if seed >= seeds.end {
                             return;
                         }
-                        let done = self.seed(seed, script, test.as_deref());
+                        let done = self.seed(seed, script, test);
                         let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
                         match done {
                             Ok(report) => ended.0.add(&report),
@@ -435,7 +475,13 @@ impl Simulation {
         let small = shrink::shrink(scenario, self.shrink_tries, &mut fails).scenario;
         let (baseline, run, failures) = self.tried(&small, subject);
         let replay = format!("WAVETANK_SEED={seed} cargo test {}", test.unwrap_or_default());
-        page::text(&small, &run, &baseline, &failures, replay.trim_end())
+        let page = page::text(&small, &run, &baseline, &failures, replay.trim_end());
+        let Some(folder) = &self.kept_in else { return page };
+        let name = format!("{}{seed}", Self::kept_name(test));
+        match saved::save(folder, &name, &small.to_toml(), &page, &picture::svg(&small, &run)) {
+            Ok(path) => format!("{page}\n  kept as {}", path.display()),
+            Err(error) => format!("{page}\n  could not be kept in {}: {error}", folder.display()),
+        }
     }
 }
 

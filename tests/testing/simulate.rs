@@ -190,3 +190,25 @@ fn the_environment_chooses_seeds_and_threads() {
         assert!(told.contains(said), "{said}\n{told}");
     }
 }
+
+#[test]
+fn kept_failures_run_before_any_seed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let most = |most: usize, runs: u64| {
+        simulate(counts())
+            .runs(runs)
+            .check("few rows", move |run| assert!(run.input("events").len() < most))
+            .keep_failures_in(folder.path().join("kept"))
+            .try_run()
+    };
+    let said = most(2, 20).expect_err("some seed has two rows");
+    assert!(said.contains("kept as") && said.contains("kept_failures_run_before_any_seed-seed-"), "{said}");
+    let endings: BTreeSet<_> = std::fs::read_dir(folder.path().join("kept"))
+        .expect("the folder was made")
+        .map(|entry| entry.expect("an entry").path().extension().map(|ending| ending.to_owned()))
+        .collect();
+    assert_eq!(endings.len(), 3, "{endings:?}");
+    let said = most(2, 0).expect_err("what failed once is run first");
+    assert!(said.contains("few rows") && said.contains("(kept in "), "{said}");
+    assert_eq!(most(3, 0).expect("it was made small: two rows").runs, 0);
+}
