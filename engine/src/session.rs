@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+    TableProvider,
+};
 use datafusion::common::TableReference;
 use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{AggregateUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF};
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 
 use crate::conf::Conf;
 use crate::dataframe::DataFrame;
@@ -18,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::functions;
 use crate::manager::StreamingQueryManager;
 use crate::options::did_you_mean;
-use crate::plan::physical::StaticPlanner;
+use crate::plan::physical::{SessionClock, StaticPlanner};
 use crate::plan::relation::StreamingRelation;
 use crate::plan::watermark::watermark_node;
 use crate::reader::{DataFrameReader, DataStreamReader};
@@ -107,9 +111,8 @@ impl SessionBuilder {
         config.options_mut().optimizer.filter_null_join_keys = true;
         // Sources are read in as many partitions as there are; nothing is gained by dealing rows out once more.
         config.options_mut().optimizer.enable_round_robin_repartition = false;
-        let planner = StaticPlanner { clock: Arc::clone(&self.environment.clock) };
-        let state = functions::session_builder(config).with_query_planner(Arc::new(planner)).build();
-        let context = SessionContext::new_with_state(state);
+        config.set_extension(Arc::new(SessionClock(Arc::clone(&self.environment.clock))));
+        let context = SessionContext::new_with_state(new_state(config));
         Ok(Session {
             inner: Arc::new(SessionInner {
                 environment: self.environment,
@@ -124,6 +127,26 @@ impl SessionBuilder {
             }),
         })
     }
+}
+
+/// DataFusion's half of a session: all functions, no tables. Registering the functions takes longer than planning a
+/// query does, so it is done once; sessions begin with copies.
+fn new_state(config: SessionConfig) -> SessionState {
+    static FIRST: OnceLock<SessionState> = OnceLock::new();
+    let first = FIRST.get_or_init(|| {
+        let builder = functions::session_builder(functions::session_config(1));
+        builder.with_query_planner(Arc::new(StaticPlanner)).build()
+    });
+    let mut state = first.clone();
+    let names = &config.options().catalog;
+    let (schema, catalog) = (MemorySchemaProvider::new(), MemoryCatalogProvider::new());
+    // A new catalog in memory takes every name.
+    let _ = catalog.register_schema(&names.default_schema, Arc::new(schema));
+    let catalogs = MemoryCatalogProviderList::new();
+    catalogs.register_catalog(names.default_catalog.clone(), Arc::new(catalog));
+    state.register_catalog_list(Arc::new(catalogs));
+    *state.config_mut() = config;
+    state
 }
 
 impl Session {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::plan_err;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as PlanResult;
@@ -91,10 +92,11 @@ pub fn analyse(plan: LogicalPlan, session: &SessionState) -> Result<LogicalPlan>
 
 /// Plans queries over static tables, for `collect()`.
 #[derive(Debug)]
-pub(crate) struct StaticPlanner {
-    /// The time that user functions over groups see.
-    pub(crate) clock: Arc<dyn Clock>,
-}
+pub(crate) struct StaticPlanner;
+
+/// The time that user functions over groups see in queries over static tables: an extension of the session's settings.
+#[derive(Debug)]
+pub(crate) struct SessionClock(pub(crate) Arc<dyn Clock>);
 
 #[async_trait]
 impl QueryPlanner for StaticPlanner {
@@ -103,10 +105,13 @@ impl QueryPlanner for StaticPlanner {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        let Some(clock) = session.config().get_extension::<SessionClock>() else {
+            return plan_err!("this session was not made by SessionBuilder: it has no clock");
+        };
         DefaultPhysicalPlanner::with_extension_planners(vec![
             Arc::new(TimeWindowExpandPlanner),
             Arc::new(AssignSessionsPlanner),
-            Arc::new(StaticKeyedPlanner { clock: Arc::clone(&self.clock) }),
+            Arc::new(StaticKeyedPlanner { clock: Arc::clone(&clock.0) }),
         ])
         .create_physical_plan(plan, session)
         .await
