@@ -27,7 +27,8 @@ use datafusion::physical_plan::{
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
-use super::in_order::InOrderExec;
+use super::in_order::InOrderWork;
+use super::stateless_exec::StatelessExec;
 use crate::planted::planted;
 use crate::state::{normalise_keys, partition_of};
 
@@ -47,8 +48,8 @@ pub struct StateExchangeExec {
 /// Puts `input` into `partitions` state partitions by its columns `keys`: with one partition by merely bringing all
 /// input together. The operator above says [`required_distribution`], so that it stays so.
 pub fn exchange(input: Arc<dyn ExecutionPlan>, keys: Vec<usize>, partitions: usize) -> Arc<dyn ExecutionPlan> {
-    let single: Arc<dyn ExecutionPlan> =
-        if input.output_partitioning().partition_count() > 1 { Arc::new(InOrderExec::new(input)) } else { input };
+    let is_single = input.output_partitioning().partition_count() <= 1;
+    let single = if is_single { input } else { StatelessExec::over(input, Arc::new(InOrderWork)) };
     if partitions <= 1 { single } else { Arc::new(StateExchangeExec::new(single, keys, partitions)) }
 }
 

@@ -14,33 +14,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::Int64Type;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use arrow::datatypes::{Int64Type, Schema};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr, PlanProperties,
-    ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::{StreamExt, TryStreamExt};
 
 use super::stateful::{OperatorNumbers, StatefulOperator};
 use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork};
+use super::stateless_exec::{StatelessExec, StatelessWork, plain_properties};
 use crate::planted::planted;
 use crate::state::SharedStore;
-
-fn properties_of(input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
-    Arc::new(PlanProperties::new(
-        EquivalenceProperties::new(input.schema()),
-        Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
-        EmissionType::Incremental,
-        Boundedness::Bounded,
-    ))
-}
 
 /// How many rows a LIMIT above can take at once. Part of the context in which what is below it runs: a watermark node
 /// hands on no more rows than that before it is asked again, so that it sees none that is not needed.
@@ -80,26 +68,10 @@ impl RowDemand {
     }
 }
 
-/// Reads at most so many rows of each partition in each batch, and nothing after them.
-#[derive(Debug)]
-pub struct ReadLimitExec {
-    input: Arc<dyn ExecutionPlan>,
-    rows: usize,
-    /// How many rows come of one row below at most (the windows of a row).
-    widening: usize,
-    properties: Arc<PlanProperties>,
-}
-
-impl ReadLimitExec {
-    /// At most `rows` rows of each partition of `input`.
-    pub fn try_new(input: Arc<dyn ExecutionPlan>, rows: usize, widening: usize) -> Result<Self> {
-        Ok(Self::over(row_by_row(input)?, rows, widening))
-    }
-
-    fn over(input: Arc<dyn ExecutionPlan>, rows: usize, widening: usize) -> Self {
-        let properties = properties_of(&input);
-        Self { input, rows, widening, properties }
-    }
+/// Reads at most so many rows of each partition of `input` in each batch, and nothing after them. One row below may become
+/// `widening` rows of the input (the windows of a row).
+pub fn read_limit(input: Arc<dyn ExecutionPlan>, rows: usize, widening: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    Ok(StatelessExec::over(row_by_row(input)?, Arc::new(ReadLimitWork { rows, widening })))
 }
 
 /// Filters gather rows until they have a good number of them. Below a LIMIT they must hand on each row at once, or they
@@ -114,52 +86,35 @@ fn row_by_row(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     .data()
 }
 
-impl DisplayAs for ReadLimitExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "ReadLimitExec: rows={}", self.rows)
-    }
+#[derive(Debug)]
+struct ReadLimitWork {
+    rows: usize,
+    widening: usize,
 }
 
-impl ExecutionPlan for ReadLimitExec {
-    fn name(&self) -> &'static str {
+impl StatelessWork for ReadLimitWork {
+    fn node_name(&self) -> &'static str {
         "ReadLimitExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn describe(&self, _input: &Schema, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, ": rows={}", self.rows)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> PlanProperties {
+        plain_properties(input, input.schema(), input.output_partitioning().partition_count())
     }
 
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
+    fn run(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::over(children.swap_remove(0), self.rows, self.widening)))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, super::recompute())
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        input: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         let widening = self.widening;
         let (demand, below) = RowDemand::begin(&context, self.rows / widening);
-        let input = self.input.execute(partition, below)?;
+        let schema = input.schema();
+        let input = input.execute(partition, below)?;
         let rows = futures::stream::try_unfold((input, self.rows), move |(mut input, room)| {
             let demand = Arc::clone(&demand);
             async move {
@@ -173,7 +128,7 @@ impl ExecutionPlan for ReadLimitExec {
                 Ok(Some((rows, (input, room))))
             }
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 }
 

@@ -5,7 +5,8 @@
 //!   -> InOrderExec -> StateExchangeExec
 //!   -> StateAggregateExec or StateSessionExec -> ... -> sink
 //! ```
-//! Whatever has state is a [`stateful_exec::StatefulExec`] around its [`stateful_exec::StatefulWork`].
+//! Whatever has state is a [`stateful_exec::StatefulExec`] around its [`stateful_exec::StatefulWork`]; what only watches,
+//! cuts or reorders rows is a [`stateless_exec::StatelessExec`] around its [`stateless_exec::StatelessWork`].
 //! A plan is planned once and run for every batch; what changes between runs comes from [`batch::BatchContext`].
 //! Absent from here: when a batch runs and what is logged about it (`microbatch/`), how state is stored (`state/`).
 
@@ -25,6 +26,7 @@ pub mod session;
 pub mod source_scan;
 pub mod stateful;
 pub mod stateful_exec;
+pub mod stateless_exec;
 pub mod watermark;
 
 /// How `with_new_children` (deprecated, still required by the trait) asks for `replace_children`.

@@ -14,17 +14,13 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, PlanProperties,
-    ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::{StreamExt, TryStreamExt};
 
+use super::stateless_exec::{StatelessWork, plain_properties};
 use crate::functions::window::{window_array, windows_of, windows_per_time};
 use crate::functions::window_expand::Sliding;
 use crate::planted::planted;
@@ -34,81 +30,47 @@ const OUTPUT_ROWS: usize = 32_768;
 
 /// Replaces a column of pane starts by a column of windows.
 #[derive(Debug)]
-pub struct PaneWindowsExec {
-    input: Arc<dyn ExecutionPlan>,
+pub struct PaneWindowsWork {
     /// The column of pane starts, by index.
-    column: usize,
-    windows: Sliding,
-    properties: Arc<PlanProperties>,
+    pub column: usize,
+    /// Which windows a pane lies in.
+    pub windows: Sliding,
+    /// The window column.
+    pub window: Arc<Field>,
 }
 
-impl PaneWindowsExec {
-    /// `window` is the field of the window column.
-    pub fn new(input: Arc<dyn ExecutionPlan>, column: usize, windows: Sliding, window: Arc<Field>) -> Self {
+impl PaneWindowsWork {
+    fn schema(&self, input: &Arc<dyn ExecutionPlan>) -> SchemaRef {
         let mut fields = input.schema().fields().to_vec();
-        fields[column] = window;
-        Self::with_schema(input, column, windows, Arc::new(Schema::new(fields)))
-    }
-
-    fn with_schema(input: Arc<dyn ExecutionPlan>, column: usize, windows: Sliding, schema: SchemaRef) -> Self {
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            datafusion::physical_plan::Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
-            input.pipeline_behavior(),
-            input.boundedness(),
-        );
-        Self { input, column, windows, properties: Arc::new(properties) }
+        fields[self.column] = Arc::clone(&self.window);
+        Arc::new(Schema::new(fields))
     }
 }
 
-impl DisplayAs for PaneWindowsExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let Sliding { window_us, slide_us, start_us } = self.windows;
-        let name = self.schema().field(self.column).name().clone();
-        write!(f, "PaneWindowsExec: {name} window={window_us}us slide={slide_us}us start={start_us}us")
-    }
-}
-
-impl ExecutionPlan for PaneWindowsExec {
-    fn name(&self) -> &'static str {
+impl StatelessWork for PaneWindowsWork {
+    fn node_name(&self) -> &'static str {
         "PaneWindowsExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn describe(&self, _input: &Schema, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Sliding { window_us, slide_us, start_us } = self.windows;
+        write!(f, ": {} window={window_us}us slide={slide_us}us start={start_us}us", self.window.name())
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn properties(&self, input: &Arc<dyn ExecutionPlan>) -> PlanProperties {
+        plain_properties(input, self.schema(input), input.output_partitioning().partition_count())
     }
 
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
+    fn run(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::with_schema(children.swap_remove(0), self.column, self.windows, self.schema())))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, super::recompute())
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let (column, windows, schema) = (self.column, self.windows, self.schema());
+        input: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let (column, windows, schema) = (self.column, self.windows, self.schema(input));
+        let output = Arc::clone(&schema);
         let panes_at_once = (OUTPUT_ROWS / windows_per_time(windows.window_us, windows.slide_us)).max(1);
-        let rows = self.input.execute(partition, context)?.map_ok(move |panes| {
+        let rows = input.execute(partition, context)?.map_ok(move |panes| {
             let schema = Arc::clone(&schema);
             let starts = (0..panes.num_rows()).step_by(panes_at_once);
             futures::stream::iter(starts.map(move |start| {
@@ -116,7 +78,7 @@ impl ExecutionPlan for PaneWindowsExec {
                 windows_of_panes(&panes.slice(start, length), column, windows, &schema)
             }))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows.try_flatten().boxed())))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(output, rows.try_flatten().boxed())))
     }
 }
 

@@ -15,18 +15,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
-};
 use futures::StreamExt;
 use futures::stream::poll_fn;
 
 use super::batch::BatchContext;
 use super::limit::RowDemand;
+use super::stateless_exec::StatelessWork;
 
 /// A stream that its consumer and the driver can read, one after the other; `None` at its end.
 #[derive(Clone, Default)]
@@ -105,72 +103,33 @@ impl fmt::Debug for Unread {
 
 /// Passes rows on; what is not asked for is read at the end of the batch.
 #[derive(Debug)]
-pub struct ReadToEndExec {
-    input: Arc<dyn ExecutionPlan>,
-    context: Arc<BatchContext>,
+pub struct ReadToEndWork {
+    /// Where the batch is that notes the streams.
+    pub context: Arc<BatchContext>,
 }
 
-impl ReadToEndExec {
-    /// `input` is what must see all of its input.
-    pub fn new(input: Arc<dyn ExecutionPlan>, context: Arc<BatchContext>) -> Self {
-        Self { input, context }
-    }
-}
-
-impl DisplayAs for ReadToEndExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "ReadToEndExec")
-    }
-}
-
-impl ExecutionPlan for ReadToEndExec {
-    fn name(&self) -> &'static str {
+impl StatelessWork for ReadToEndWork {
+    fn node_name(&self) -> &'static str {
         "ReadToEndExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
+    fn keeps_order(&self) -> bool {
+        true
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
+    fn run(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(children.swap_remove(0), Arc::clone(&self.context))))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, super::recompute())
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        input: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         if RowDemand::of(&context).is_some() {
-            return self.input.execute(partition, context);
+            return input.execute(partition, context);
         }
         // Noted before what is below is executed, and noted by it.
         let shared = self.context.current().unread.note();
-        shared.set(self.input.execute(partition, context)?);
+        shared.set(input.execute(partition, context)?);
         let rows = poll_fn(move |context| shared.poll(context));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(input.schema(), rows)))
     }
 }

@@ -11,17 +11,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{max, min};
-use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
-use datafusion::common::tree_node::TreeNodeRecursion;
+use arrow::datatypes::{DataType, Schema, TimeUnit, TimestampMicrosecondType};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
-};
 use futures::TryStreamExt;
 
 use super::limit::RowDemand;
+use super::stateless_exec::StatelessWork;
 use crate::error::Error;
 use crate::planted::planted;
 
@@ -66,7 +64,15 @@ impl EventTimeStats {
         let oldest = min(times).into_iter().chain(zero).min().unwrap_or(0);
         let newest = if planted("watermark-follows-the-oldest-row") { oldest } else { newest };
         let newest = if planted("watermark-rounds-up") { newest + 999 } else { newest };
-        let sum_ms = times.iter().flatten().map(|us| i128::from(us.div_euclid(1000))).sum();
+        let sum_ms = match times.null_count() {
+            // No 64-bit sum of so many milliseconds overflows.
+            0 => times
+                .values()
+                .chunks(512)
+                .map(|us| i128::from(us.iter().map(|us| us.div_euclid(1000)).sum::<i64>()))
+                .sum(),
+            _ => times.iter().flatten().map(|us| i128::from(us.div_euclid(1000))).sum(),
+        };
         Ok(Some(Self {
             max_ms: newest.div_euclid(1000),
             min_ms: oldest.div_euclid(1000),
@@ -143,70 +149,36 @@ impl WatermarkNode {
 
 /// Passes rows on and observes the event times of one column.
 #[derive(Debug)]
-pub struct WatermarkExec {
-    input: Arc<dyn ExecutionPlan>,
-    column: usize,
-    node: Arc<WatermarkNode>,
+pub struct WatermarkWork {
+    /// The column, by index.
+    pub column: usize,
+    /// Where the driver finds what was seen.
+    pub node: Arc<WatermarkNode>,
 }
 
-impl WatermarkExec {
-    /// Observes column `column` of `input`.
-    pub fn new(input: Arc<dyn ExecutionPlan>, column: usize, node: Arc<WatermarkNode>) -> Self {
-        Self { input, column, node }
-    }
-}
-
-impl DisplayAs for WatermarkExec {
-    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let schema = self.input.schema();
-        write!(f, "WatermarkExec: column={} delay={}ms", schema.field(self.column).name(), self.node.delay_ms)
-    }
-}
-
-impl ExecutionPlan for WatermarkExec {
-    fn name(&self) -> &'static str {
+impl StatelessWork for WatermarkWork {
+    fn node_name(&self) -> &'static str {
         "WatermarkExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
+    fn describe(&self, input: &Schema, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, ": column={} delay={}ms", input.field(self.column).name(), self.node.delay_ms)
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![&self.input]
+    fn keeps_order(&self) -> bool {
+        true
     }
 
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
-    }
-
-    fn apply_expressions(
-        &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
+    fn run(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { input: children.swap_remove(0), column: self.column, node: Arc::clone(&self.node) }))
-    }
-
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, super::recompute())
-    }
-
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        input: &Arc<dyn ExecutionPlan>,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         let (node, column) = (Arc::clone(&self.node), self.column);
         let demand = RowDemand::of(&context);
-        let input = self.input.execute(partition, context)?;
+        let schema = input.schema();
+        let input = input.execute(partition, context)?;
         let rows = futures::stream::try_unfold((input, None::<RecordBatch>), move |(mut input, rest)| {
             let (node, demand) = (Arc::clone(&node), demand.clone());
             async move {
@@ -226,7 +198,7 @@ impl ExecutionPlan for WatermarkExec {
                 Ok(Some((rows, (input, rest))))
             }
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
     }
 }
 
@@ -253,5 +225,13 @@ mod tests {
         let seen = stats(vec![Some(-1), Some(-1001)]);
         assert_eq!((seen.max_ms, seen.min_ms), (-1, -2));
         assert_eq!(stats(vec![Some(1_999_999)]).max_ms, 1999);
+    }
+
+    #[test]
+    fn sums_of_many_extreme_times_do_not_overflow() {
+        for extreme in [i64::MIN, i64::MAX] {
+            let seen = stats(vec![Some(extreme); 2_000]);
+            assert_eq!(seen.sum_ms, 2_000 * i128::from(extreme.div_euclid(1000)));
+        }
     }
 }

@@ -21,11 +21,12 @@ use super::physical::{Handles, PlanSettings};
 use crate::operators::aggregate::Aggregation;
 use crate::operators::batch::BatchContext;
 use crate::operators::exchange::exchange;
-use crate::operators::read_to_end::ReadToEndExec;
+use crate::operators::read_to_end::ReadToEndWork;
 use crate::operators::session::SessionAggregation;
 use crate::operators::stateful::{NoDataBatch, StatefulOperator};
 use crate::operators::stateful_exec::StatefulExec;
-use crate::operators::watermark::{WatermarkExec, WatermarkNode};
+use crate::operators::stateless_exec::StatelessExec;
+use crate::operators::watermark::{WatermarkNode, WatermarkWork};
 use crate::state::{OperatorSpec, StoreSpec};
 
 /// Plans the nodes that DataFusion does not know.
@@ -69,7 +70,7 @@ impl ExtensionPlanner for StatefulPlanner {
         } else {
             return Ok(None);
         };
-        Ok(Some(Arc::new(ReadToEndExec::new(planned, Arc::clone(&self.context)))))
+        Ok(Some(StatelessExec::over(planned, Arc::new(ReadToEndWork { context: Arc::clone(&self.context) }))))
     }
 }
 
@@ -77,7 +78,7 @@ impl StatefulPlanner {
     fn watermark(&self, watermark: &Watermark, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         let node = Arc::new(WatermarkNode::new(watermark.id()?, watermark.delay_ms()));
         self.handles.with(|made| made.watermark_nodes.insert(node.id, Arc::clone(&node)));
-        Ok(Arc::new(WatermarkExec::new(input, watermark.column_index()?, node)))
+        Ok(StatelessExec::over(input, Arc::new(WatermarkWork { column: watermark.column_index()?, node })))
     }
 
     /// input -> partial aggregate per input partition -> exchange -> merge with state.

@@ -20,7 +20,7 @@ use super::nodes::{StatefulAggregate, StatefulNode, Watermark, as_node, numbered
 use crate::functions::window::windows_per_time;
 use crate::functions::window_expand::{Sliding, TimeWindowExpand};
 use crate::operators::exchange::exchange;
-use crate::operators::limit::{ReadLimitExec, RowLimit};
+use crate::operators::limit::{RowLimit, read_limit};
 use crate::operators::stateful::NoDataBatch;
 use crate::operators::stateful_exec::StatefulExec;
 use crate::sink::OutputMode;
@@ -128,7 +128,7 @@ impl StatefulPlanner {
     /// input -> no more than the limit per partition -> one partition -> no more than the limit.
     pub(super) fn limit(&self, node: &StreamLimit, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
         let read = match row_by_row_widening(&node.input) {
-            Some(widening) => Arc::new(ReadLimitExec::try_new(input, node.rows, widening)?),
+            Some(widening) => read_limit(input, node.rows, widening)?,
             None => input,
         };
         let single = exchange(read, vec![], 1);

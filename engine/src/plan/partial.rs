@@ -18,7 +18,8 @@ use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 
 use super::extension::Planning;
 use super::nodes::{StatefulAggregate, WindowKey};
-use crate::operators::pane_windows::PaneWindowsExec;
+use crate::operators::pane_windows::PaneWindowsWork;
+use crate::operators::stateless_exec::StatelessExec;
 
 /// A planned partial aggregation.
 pub(super) struct Partial {
@@ -80,7 +81,8 @@ pub(super) fn partial_aggregate(
         Arc::new(AggregateExec::try_new(AggregateMode::Partial, groups, functions, filters, input, physical_schema)?);
     let plan: Arc<dyn ExecutionPlan> = match aggregate.window {
         Some(WindowKey::Panes { key, windows }) => {
-            Arc::new(PaneWindowsExec::new(partial, key, windows, Arc::clone(&keys[key])))
+            let work = PaneWindowsWork { column: key, windows, window: Arc::clone(&keys[key]) };
+            StatelessExec::over(partial, Arc::new(work))
         }
         None if aggregate.sets.is_some() => without_empty_groups(partial)?,
         _ => partial,
