@@ -3,7 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use datafusion::prelude::col;
+use serde::{Deserialize, Serialize};
 use wavetank::engine::sql::parse_ddl_schema;
+use wavetank::groups::{
+    ListState, MapState, StatefulProcessor, StatefulProcessorHandle, TimeMode, TimerValues, TtlConfig, ValueState,
+    Values,
+};
 use wavetank::prelude::*;
 use wavetank::{Environment, Error};
 
@@ -262,6 +268,12 @@ const KEPT: &[Kept] = &[
 "#,
             ),
             (
+                "joinSide=left snapshotStartBatchId=1 snapshotPartitionId=0",
+                r#"
+[CANNOT_LOAD_STATE_STORE.CANNOT_READ_SNAPSHOT_FILE_NOT_EXISTS] file://FOLDER/checkpoint/state/0/0/left/2.snapshot: Cannot read the state from this snapshot: it is not there. Name the batch of another one, or none.
+"#,
+            ),
+            (
                 "storeName=right-keyToNumValues",
                 r#"
 {"key":{"field0":"a"},"value":{"value":1},"partition_id":0}
@@ -275,6 +287,112 @@ const KEPT: &[Kept] = &[
 {"key":{"field0":"a","index":0},"value":{"c2":"x","ts2":"2024-01-01T00:00:30.000000Z","matched":true},"partition_id":0}
 {"key":{"field0":"b","index":0},"value":{"c2":"x","ts2":"2024-01-01T00:00:31.000000Z","matched":true},"partition_id":0}
 {"key":{"field0":"c","index":0},"value":{"c2":"z","ts2":"2024-01-01T00:00:55.000000Z","matched":true},"partition_id":0}
+"#,
+            ),
+        ],
+    },
+    Kept {
+        name: "a processor's variables",
+        sql: "SELECT * FROM marked",
+        mode: OutputMode::Update,
+        verb: kept_by_a_processor,
+        reads: &[
+            (
+                "",
+                r#"
+[STDS_REQUIRED_OPTION_UNSPECIFIED] 'stateVarName' must be specified. The variables are: last, count, texts, byText.
+"#,
+            ),
+            (
+                "stateVarName=nothing",
+                r#"
+[STDS_INVALID_OPTION_VALUE.WITH_MESSAGE] Invalid value for source option 'stateVarName': State variable nothing is not defined for the transformWithState operator. The variables are: last, count, texts, byText.
+"#,
+            ),
+            (
+                "stateVarName=last",
+                r#"
+{"key":{"k":"a"},"value":{"c":"x","v":1},"partition_id":0}
+{"key":{"k":"b"},"value":{"c":"x","v":3},"partition_id":0}
+{"key":{"k":"c"},"value":{"c":"z","v":5},"partition_id":0}
+{"key":{"k":null},"value":{"c":"x","v":4},"partition_id":0}
+"#,
+            ),
+            (
+                "stateVarName=count batchId=0",
+                r#"
+{"key":{"k":"a"},"value":{"value":2},"partition_id":0}
+{"key":{"k":"b"},"value":{"value":1},"partition_id":0}
+"#,
+            ),
+            (
+                "stateVarName=texts",
+                r#"
+{"key":{"k":"a"},"list_element":{"value":"x"},"partition_id":0}
+{"key":{"k":"a"},"list_element":{"value":"x"},"partition_id":0}
+{"key":{"k":"a"},"list_element":{"value":"y"},"partition_id":0}
+{"key":{"k":"b"},"list_element":{"value":"x"},"partition_id":0}
+{"key":{"k":"b"},"list_element":{"value":"x"},"partition_id":0}
+{"key":{"k":"c"},"list_element":{"value":"z"},"partition_id":0}
+{"key":{"k":null},"list_element":{"value":"x"},"partition_id":0}
+"#,
+            ),
+            (
+                "stateVarName=texts flattenCollectionTypes=false",
+                r#"
+[STDS_INVALID_OPTION_VALUE.WITH_MESSAGE] Invalid value for source option 'flattenCollectionTypes': Wavetank shows a row for each element. Leave the option out, and put them together with collect_list or map_from_entries.
+"#,
+            ),
+            (
+                "stateVarName=byText",
+                r#"
+{"key":{"k":"a"},"user_map_key":{"value":"x"},"user_map_value":{"value":1},"partition_id":0}
+{"key":{"k":"a"},"user_map_key":{"value":"y"},"user_map_value":{"value":2},"partition_id":0}
+{"key":{"k":"b"},"user_map_key":{"value":"x"},"user_map_value":{"value":3},"partition_id":0}
+{"key":{"k":"c"},"user_map_key":{"value":"z"},"user_map_value":{"value":5},"partition_id":0}
+{"key":{"k":null},"user_map_key":{"value":"x"},"user_map_value":{"value":4},"partition_id":0}
+"#,
+            ),
+            (
+                "stateVarName=byText readChangeFeed=true changeStartBatchId=1 changeEndBatchId=1",
+                r#"
+{"batch_id":1,"change_type":"update","key":{"k":"a"},"user_map_key":{"value":"x"},"user_map_value":{"value":1},"partition_id":0}
+{"batch_id":1,"change_type":"update","key":{"k":"b"},"user_map_key":{"value":"x"},"user_map_value":{"value":3},"partition_id":0}
+{"batch_id":1,"change_type":"update","key":{"k":null},"user_map_key":{"value":"x"},"user_map_value":{"value":4},"partition_id":0}
+"#,
+            ),
+            (
+                "readRegisteredTimers=true",
+                r#"
+{"key":{"k":"a"},"expiration_timestamp_ms":2000000000000,"partition_id":0}
+{"key":{"k":"b"},"expiration_timestamp_ms":2000000000000,"partition_id":0}
+{"key":{"k":"c"},"expiration_timestamp_ms":2000000000000,"partition_id":0}
+{"key":{"k":null},"expiration_timestamp_ms":2000000000000,"partition_id":0}
+"#,
+            ),
+            (
+                "storeName=count",
+                r#"
+{"key":{"k":"a"},"value":{"value":3},"partition_id":0}
+{"key":{"k":"b"},"value":{"value":2},"partition_id":0}
+{"key":{"k":"c"},"value":{"value":1},"partition_id":0}
+{"key":{"k":null},"value":{"value":1},"partition_id":0}
+"#,
+            ),
+            (
+                "snapshotStartBatchId=1 snapshotPartitionId=0 batchId=2 stateVarName=count",
+                r#"
+{"key":{"k":"a"},"value":{"value":3},"partition_id":0}
+{"key":{"k":"b"},"value":{"value":2},"partition_id":0}
+{"key":{"k":"c"},"value":{"value":1},"partition_id":0}
+{"key":{"k":null},"value":{"value":1},"partition_id":0}
+"#,
+            ),
+            ("snapshotStartBatchId=1 snapshotPartitionId=1 batchId=2 stateVarName=count", ""),
+            (
+                "snapshotStartBatchId=7 snapshotPartitionId=0 stateVarName=count",
+                r#"
+[STDS_COMMITTED_BATCH_UNAVAILABLE] file://FOLDER/checkpoint: Batch 7 is not committed: the last committed batch is 3. Ask for that or an earlier one.
 "#,
             ),
         ],
@@ -308,6 +426,84 @@ const KEPT: &[Kept] = &[
     },
 ];
 
+/// Keeps each row of a key in every kind of variable, and when it came in a timer far away.
+#[derive(Clone, Default)]
+struct Keeper {
+    last: ValueState<Event>,
+    count: ValueState<i64>,
+    texts: ListState<String>,
+    by_text: MapState<String, i64>,
+    handle: StatefulProcessorHandle,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Event {
+    c: String,
+    v: Option<i32>,
+}
+
+impl StatefulProcessor for Keeper {
+    type Key = Option<String>;
+    type Row = Event;
+    type Output = i64;
+
+    fn init(&mut self, handle: &StatefulProcessorHandle, _: OutputMode, mode: TimeMode) -> Result<(), Error> {
+        let ttl = if mode == TimeMode::ProcessingTime { TtlConfig::of("1 hour")? } else { TtlConfig::NONE };
+        self.last = handle.get_value_state("last", TtlConfig::NONE)?;
+        self.count = handle.get_value_state("count", ttl)?;
+        self.texts = handle.get_list_state("texts", TtlConfig::NONE)?;
+        self.by_text = handle.get_map_state("byText", TtlConfig::NONE)?;
+        self.handle = handle.clone();
+        Ok(())
+    }
+
+    fn handle_input_rows(
+        &mut self,
+        _: &Option<String>,
+        rows: Values<'_, Event>,
+        _: &TimerValues,
+    ) -> Result<Vec<i64>, Error> {
+        for row in rows {
+            self.count.update(self.count.get()?.unwrap_or(0) + 1)?;
+            self.texts.append_value(row.c.clone())?;
+            self.by_text.update_value(row.c.clone(), row.v.unwrap_or(0).into())?;
+            self.last.update(row)?;
+        }
+        self.handle.register_timer(2_000_000_000_000)?;
+        Ok(vec![])
+    }
+}
+
+fn kept_by_a_processor(frame: &DataFrame) -> wavetank::Result<DataFrame> {
+    frame.group_by([col("k")]).transform_with_state(Keeper::default(), TimeMode::EventTime, OutputMode::Update)
+}
+
+fn kept_for_an_hour(frame: &DataFrame) -> wavetank::Result<DataFrame> {
+    frame.group_by([col("k")]).transform_with_state(Keeper::default(), TimeMode::ProcessingTime, OutputMode::Update)
+}
+
+#[tokio::test]
+async fn a_value_with_a_lifetime_is_shown_with_its_end() -> wavetank::Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = Kept {
+        name: "with a lifetime",
+        sql: "SELECT * FROM events",
+        mode: OutputMode::Update,
+        verb: kept_for_an_hour,
+        reads: &[],
+    };
+    run(&kept, folder.path(), 1).await?;
+    let rows = read(folder.path(), "stateVarName=count").await?;
+    assert_eq!(rows.len(), 4, "{rows:?}");
+    assert!(
+        rows[0].starts_with(r#"{"key":{"k":"a"},"value":{"value":{"value":3},"ttlExpirationMs":1"#)
+            && rows[0].ends_with(r#"},"partition_id":0}"#),
+        "{}",
+        rows[0]
+    );
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_state_of_every_operator_reads_back() -> wavetank::Result<()> {
     let mut wrong = vec![];
@@ -322,6 +518,7 @@ async fn the_state_of_every_operator_reads_back() -> wavetank::Result<()> {
                     .map(|rows| rows.join("\n"))
                     .unwrap_or_else(|error| error.to_string());
                 let one = rows.replace(&format!("\"numPartitions\":{partitions}"), "\"numPartitions\":N");
+                let one = one.replace(&*folder.path().to_string_lossy(), "FOLDER");
                 if partitions == 1 && one != expected.trim() {
                     wrong.push(format!("{} [{options}]\n{one}\n", kept.name));
                 }
@@ -355,6 +552,9 @@ async fn session(folder: &Path, partitions: usize) -> wavetank::Result<Session> 
 /// Runs the query over three batches.
 async fn run(kept: &Kept, folder: &Path, partitions: usize) -> wavetank::Result<()> {
     let session = session(folder, partitions).await?;
+    if kept.reads.iter().any(|(options, _)| options.starts_with("snapshot")) {
+        session.set_conf("spark.sql.streaming.stateStore.minDeltasForSnapshot", "1")?;
+    }
     let stream = MemoryStream::new(parse_ddl_schema("k STRING, c STRING, v INT, ts TIMESTAMP")?)
         .with_blocks_per_trigger(std::num::NonZeroU64::MIN);
     for block in BLOCKS {

@@ -22,6 +22,12 @@ pub struct Arguments {
     /// Which of the operator's stores, where it has several.
     #[arg(long, value_name = "NAME", requires = "operator")]
     store: Option<String>,
+    /// Which variable of a transformWithState operator.
+    #[arg(long, value_name = "NAME", requires = "operator", conflicts_with_all = ["store", "timers"])]
+    variable: Option<String>,
+    /// Shows the timers of a transformWithState operator.
+    #[arg(long, requires = "operator", conflicts_with = "store")]
+    timers: bool,
     /// Which side of a stream-stream join: left or right.
     #[arg(long, value_name = "SIDE", requires = "operator", conflicts_with = "store")]
     side: Option<String>,
@@ -62,7 +68,12 @@ pub async fn state(arguments: Arguments) -> Outcome {
             if arguments.changes_from.is_some() {
                 reader = reader.option("readChangeFeed", true);
             }
-            for (name, text) in [("storeName", &arguments.store), ("joinSide", &arguments.side)] {
+            if arguments.timers {
+                reader = reader.option("readRegisteredTimers", true);
+            }
+            let names =
+                [("storeName", &arguments.store), ("stateVarName", &arguments.variable), ("joinSide", &arguments.side)];
+            for (name, text) in names {
                 if let Some(text) = text {
                     reader = reader.option(name, text);
                 }

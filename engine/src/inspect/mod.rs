@@ -4,11 +4,12 @@
 //! options.rs   what the user asked for: batch, operator, store or side of a join, changes
 //! store.rs     statestore: key, value, partition_id; or batch_id, change_type, key, value, partition_id
 //! joins.rs     the stores of a join under Spark's four names
+//! variables.rs the variables and timers of transformWithState
 //! metadata.rs  state-metadata: one row a store
 //! ```
 //! Readers own nothing: no lock is taken, nothing is written or made durable, and what a running query does meanwhile is
 //! not seen (it may delete the files of an old batch while they are read; that is an error here, never there).
-//! Absent: streams of state, and the variables, timers and TTL values of transformWithState as tables of their own.
+//! Absent: streams of state.
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ mod joins;
 mod metadata;
 mod options;
 mod store;
+mod variables;
 
 /// The formats of this folder; every session has them.
 pub(crate) fn providers() -> Vec<Arc<dyn SourceProvider>> {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::state::DEFAULT_STORE;
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 14] = [
     "path",
     "checkpointLocation",
     "batchId",
@@ -15,14 +15,10 @@ const KNOWN: [&str; 10] = [
     "changeStartBatchId",
     "changeEndBatchId",
     "flattenCollectionTypes",
-];
-
-/// Options of Spark's that are about its own stores.
-const NOT_HERE: [(&str, &str); 4] = [
-    ("snapshotStartBatchId", "Wavetank takes the newest snapshot that fits by itself; leave the option out"),
-    ("snapshotPartitionId", "filter by the column partition_id instead"),
-    ("stateVarName", "read the operator's stores by storeName, as state-metadata lists them"),
-    ("readRegisteredTimers", "read the operator's stores by storeName, as state-metadata lists them"),
+    "stateVarName",
+    "readRegisteredTimers",
+    "snapshotStartBatchId",
+    "snapshotPartitionId",
 ];
 
 /// One side of a stream-stream join.
@@ -37,8 +33,26 @@ pub(super) enum JoinSide {
 pub(super) enum Wanted {
     /// The state after a batch; the last committed one for `None`.
     After(Option<u64>),
+    /// The same of one partition, put together from the snapshot that was made after a batch and the deltas since.
+    FromSnapshot {
+        /// The batch of the snapshot.
+        start: u64,
+        /// The partition.
+        partition: u32,
+        /// As in [`Wanted::After`].
+        after: Option<u64>,
+    },
     /// What these batches changed, both included; to the last committed one for `None`.
     Changes(u64, Option<u64>),
+}
+
+/// What of a transformWithState operator is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Variable {
+    /// The variable of this name.
+    Named(String),
+    /// The timers.
+    Timers,
 }
 
 /// The options, checked among themselves.
@@ -47,16 +61,16 @@ pub(super) struct StateOptions {
     pub(super) wanted: Wanted,
     pub(super) operator_id: u32,
     pub(super) store_name: String,
+    /// Whether the user said the store's name.
+    pub(super) names_a_store: bool,
     pub(super) join_side: Option<JoinSide>,
+    pub(super) variable: Option<Variable>,
+    /// Whether lists and maps are shown element by element.
+    pub(super) flattened: bool,
 }
 
 impl StateOptions {
     pub(super) fn of(options: &Options) -> Result<Self> {
-        for (name, instead) in NOT_HERE {
-            if options.get(name).is_some() {
-                return Err(invalid(name, &format!("Wavetank does not have it: {instead}.")));
-            }
-        }
         options.refuse_unknown("Source statestore", &KNOWN)?;
         let join_side = match options.get("joinSide").map(str::to_lowercase).as_deref() {
             None | Some("none") => None,
@@ -71,7 +85,13 @@ impl StateOptions {
         if join_side.is_some() && changes {
             return Err(conflict("['joinSide', 'readChangeFeed']"));
         }
-        let wanted = if changes { changed(options)? } else { Wanted::After(number(options, "batchId")?) };
+        let variable = match (options.get("stateVarName"), options.boolean("readRegisteredTimers", false)?) {
+            (Some(_), true) => return Err(conflict("['readRegisteredTimers', 'stateVarName']")),
+            (Some(name), false) => Some(Variable::Named(name.to_owned())),
+            (None, true) => Some(Variable::Timers),
+            (None, false) => None,
+        };
+        let wanted = if changes { changed(options)? } else { after(options)? };
         for name in ["changeStartBatchId", "changeEndBatchId"] {
             if !changes && options.get(name).is_some() {
                 return Err(invalid(name, "Only specify this option when readChangeFeed is set to true."));
@@ -82,12 +102,38 @@ impl StateOptions {
             wanted,
             operator_id: u32::try_from(operator_id).unwrap_or(u32::MAX),
             store_name: options.get("storeName").unwrap_or(DEFAULT_STORE).to_owned(),
+            names_a_store: options.get("storeName").is_some(),
             join_side,
+            variable,
+            flattened: options.boolean("flattenCollectionTypes", true)?,
         })
     }
 }
 
+fn after(options: &Options) -> Result<Wanted> {
+    let after = number(options, "batchId")?;
+    let required = |name: &str| {
+        let text = format!("'{name}' must be specified. A snapshot is that of one partition after one batch.");
+        Error::analysis_class("STDS_REQUIRED_OPTION_UNSPECIFIED", text)
+    };
+    let (start, partition) = match (number(options, "snapshotStartBatchId")?, number(options, "snapshotPartitionId")?) {
+        (None, None) => return Ok(Wanted::After(after)),
+        (Some(_), None) => return Err(required("snapshotPartitionId")),
+        (None, Some(_)) => return Err(required("snapshotStartBatchId")),
+        (Some(start), Some(partition)) => (start, partition),
+    };
+    if let Some(after) = after.filter(|after| start > *after) {
+        return Err(invalid("snapshotStartBatchId", &format!("value should be less than or equal to {after}.")));
+    }
+    Ok(Wanted::FromSnapshot { start, partition: u32::try_from(partition).unwrap_or(u32::MAX), after })
+}
+
 fn changed(options: &Options) -> Result<Wanted> {
+    for name in ["snapshotStartBatchId", "snapshotPartitionId"] {
+        if options.get(name).is_some() {
+            return Err(conflict(&format!("['{name}', 'readChangeFeed']")));
+        }
+    }
     if options.get("batchId").is_some() {
         return Err(conflict("['batchId', 'readChangeFeed']"));
     }
@@ -153,8 +199,21 @@ mod tests {
             "STDS_INVALID_OPTION_VALUE.WITH_MESSAGE",
         ),
         (&[("changeStartBatchId", "0")], "STDS_INVALID_OPTION_VALUE.WITH_MESSAGE"),
-        (&[("snapshotStartBatchId", "0")], "STDS_INVALID_OPTION_VALUE.WITH_MESSAGE"),
-        (&[("stateVarName", "x")], "STDS_INVALID_OPTION_VALUE.WITH_MESSAGE"),
+        (&[("snapshotStartBatchId", "0")], "STDS_REQUIRED_OPTION_UNSPECIFIED"),
+        (&[("snapshotPartitionId", "0")], "STDS_REQUIRED_OPTION_UNSPECIFIED"),
+        (&[("snapshotStartBatchId", "0"), ("snapshotPartitionId", "0")], ""),
+        (&[("snapshotStartBatchId", "-1"), ("snapshotPartitionId", "0")], "STDS_INVALID_OPTION_VALUE.IS_NEGATIVE"),
+        (
+            &[("snapshotStartBatchId", "2"), ("snapshotPartitionId", "0"), ("batchId", "1")],
+            "STDS_INVALID_OPTION_VALUE.WITH_MESSAGE",
+        ),
+        (
+            &[("snapshotStartBatchId", "0"), ("readChangeFeed", "true"), ("changeStartBatchId", "0")],
+            "STDS_CONFLICT_OPTIONS",
+        ),
+        (&[("stateVarName", "x")], ""),
+        (&[("readRegisteredTimers", "true"), ("flattenCollectionTypes", "false")], ""),
+        (&[("readRegisteredTimers", "true"), ("stateVarName", "x")], "STDS_CONFLICT_OPTIONS"),
     ];
 
     #[test]

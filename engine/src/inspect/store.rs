@@ -14,6 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::joins::{JoinView, Viewing};
 use super::options::{StateOptions, Wanted, invalid};
+use super::variables::VariableView;
 use super::{checkpoint_folder, committed, only_static};
 use crate::checkpoint::STATE;
 use crate::environment::Environment;
@@ -59,8 +60,19 @@ struct StateTable {
     wanted: Wanted,
     operator: OperatorSpec,
     store: StoreSpec,
-    view: Option<JoinView>,
+    view: View,
     schema: SchemaRef,
+}
+
+/// How entries become rows.
+#[derive(Debug)]
+enum View {
+    /// Key and value, as they are stored.
+    Plain,
+    /// As Spark keeps a join's.
+    Join(JoinView),
+    /// As Spark shows what a processor keeps.
+    Variable(VariableView),
 }
 
 impl StateTable {
@@ -83,21 +95,34 @@ impl StateTable {
                 ),
             ));
         };
-        let view = JoinView::of(&options, &operator)?;
-        let store_name = view.as_ref().map_or(options.store_name.clone(), |view| view.store_name().to_owned());
+        let view = match (VariableView::of(&options, &operator)?, JoinView::of(&options, &operator)?) {
+            (Some(variable), _) => View::Variable(variable),
+            (None, Some(join)) => View::Join(join),
+            (None, None) => View::Plain,
+        };
+        let store_name = match &view {
+            View::Plain => options.store_name.as_str(),
+            View::Join(join) => join.store_name(),
+            View::Variable(variable) => variable.store_name(),
+        };
         let Some(store) = operator.stores.iter().find(|store| store.name == store_name).cloned() else {
             let names: Vec<_> = operator.stores.iter().map(|store| store.name.as_str()).collect();
-            return Err(no_such_store(&folder, &operator, &store_name, &names));
+            return Err(no_such_store(&folder, &operator, store_name, &names));
         };
-        let (key, value) = match &view {
-            Some(view) => view.fields(&store),
-            None => (spark_fields(store.schema.key.fields()), spark_fields(store.schema.value.fields())),
+        let key_and_value = |key: Fields, value: Fields| {
+            vec![Field::new("key", DataType::Struct(key), true), Field::new("value", DataType::Struct(value), true)]
         };
-        let mut fields = vec![
-            Field::new("key", DataType::Struct(key), true),
-            Field::new("value", DataType::Struct(value), true),
-            Field::new("partition_id", DataType::Int32, true),
-        ];
+        let mut fields = match &view {
+            View::Plain => {
+                key_and_value(spark_fields(store.schema.key.fields()), spark_fields(store.schema.value.fields()))
+            }
+            View::Join(join) => {
+                let (key, value) = join.fields(&store);
+                key_and_value(key, value)
+            }
+            View::Variable(variable) => variable.fields(&store),
+        };
+        fields.push(Field::new("partition_id", DataType::Int32, true));
         if let Wanted::Changes(..) = options.wanted {
             fields.insert(0, Field::new("batch_id", DataType::Int64, true));
             fields.insert(1, Field::new("change_type", DataType::Utf8, true));
@@ -123,9 +148,12 @@ impl StateTable {
             return Ok(batches);
         }
         let mut store = HotStateStore::new(folder, &identity, &self.store, SnapshotPolicy::default())?;
-        store.begin(last + 1).await?;
+        match self.wanted {
+            Wanted::FromSnapshot { start, .. } => store.begin_from(start + 1, last + 1).await?,
+            _ => store.begin(last + 1).await?,
+        }
         let mut cursor = store.scan()?;
-        let mut view = self.view.as_ref().map(JoinView::begin);
+        let mut view = if let View::Join(join) = &self.view { Some(join.begin()) } else { None };
         while let Some(rows) = store.next_rows(&mut cursor)? {
             let rows = Entries { count: rows.rows_count(), keys: rows.keys, values: Some(rows.values) };
             match &mut view {
@@ -145,14 +173,19 @@ impl StateTable {
     /// Entries as rows of this table.
     fn shown(&self, partition: u32, change: Option<(u64, &str)>, rows: Entries) -> Result<RecordBatch> {
         let count = rows.count;
-        let of_type = |name: &str| self.schema.field_with_name(name).map(Field::data_type).map_err(Error::from);
-        let key = structs(of_type("key")?, rows.keys, count)?;
-        let value = match rows.values {
-            Some(values) => structs(of_type("value")?, values, count)?,
-            None => new_null_array(of_type("value")?, count),
+        let mut columns = match &self.view {
+            View::Variable(variable) => variable.columns(&self.store, rows)?,
+            View::Plain | View::Join(_) => {
+                let of_type = |name: &str| self.schema.field_with_name(name).map(Field::data_type).map_err(Error::from);
+                let key = structs(of_type("key")?, rows.keys, count)?;
+                let value = match rows.values {
+                    Some(values) => structs(of_type("value")?, values, count)?,
+                    None => new_null_array(of_type("value")?, count),
+                };
+                vec![key, value]
+            }
         };
-        let partitions = Arc::new(Int32Array::from_value(partition as i32, count)) as ArrayRef;
-        let mut columns = vec![key, value, partitions];
+        columns.push(Arc::new(Int32Array::from_value(partition as i32, count)));
         if let Some((batch_id, change)) = change {
             columns.insert(0, Arc::new(Int64Array::from_value(batch_id as i64, count)));
             columns.insert(1, Arc::new(StringArray::from_iter_values(std::iter::repeat_n(change, count))));
@@ -162,7 +195,7 @@ impl StateTable {
 }
 
 /// Columns as one of structs, of types that Spark has.
-fn structs(data_type: &DataType, columns: Vec<ArrayRef>, count: usize) -> Result<ArrayRef> {
+pub(super) fn structs(data_type: &DataType, columns: Vec<ArrayRef>, count: usize) -> Result<ArrayRef> {
     let DataType::Struct(fields) = data_type else { return Err(Error::internal("state is shown in structs")) };
     if fields.is_empty() {
         return Ok(Arc::new(StructArray::new_empty_fields(count, None)));
@@ -201,7 +234,11 @@ impl TableProvider for StateTable {
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
         let (first, last) = batches(&self.folder, &self.wanted).await?;
         let mut rows = vec![];
-        for partition in 0..self.operator.partitions {
+        let partitions = match self.wanted {
+            Wanted::FromSnapshot { partition, .. } => partition..(partition + 1).min(self.operator.partitions),
+            _ => 0..self.operator.partitions,
+        };
+        for partition in partitions {
             rows.extend(self.partition(partition, first, last).await?);
         }
         let source = MemorySourceConfig::try_new_exec(&[rows], Arc::clone(&self.schema), projection.cloned())?;
@@ -214,6 +251,7 @@ async fn batches(folder: &Folder, wanted: &Wanted) -> Result<(u64, u64)> {
     let (_, latest) = committed(folder).await?;
     let (first, last) = match *wanted {
         Wanted::After(batch_id) => (batch_id.unwrap_or(latest), batch_id.unwrap_or(latest)),
+        Wanted::FromSnapshot { start, after, .. } => (start, after.unwrap_or(latest)),
         Wanted::Changes(first, last) => (first, last.unwrap_or(latest)),
     };
     if last > latest || first > last {

@@ -9,7 +9,7 @@ use crate::planted::planted;
 use crate::state::content::{Columns, SectionTypes, expiry_at, write_section};
 use crate::state::files::{History, SnapshotPolicy, StoreFiles};
 use crate::state::frame::Kind;
-use crate::state::load::load;
+use crate::state::load::{load, load_from};
 use crate::state::operator::{StoreIdentity, StoreSpec};
 use crate::state::rows::{Codecs, prefix};
 use crate::state::schema::StateSchema;
@@ -57,6 +57,15 @@ impl HotStateStore {
             metrics: StoreMetrics::default(),
             schema,
         })
+    }
+
+    /// Opens `version` from the snapshot of `base` and no other: for who looks at a checkpoint. Where there is no such
+    /// snapshot, or it is not whole, the error says so.
+    pub async fn begin_from(&mut self, base: u64, version: u64) -> Result<()> {
+        let loaded = load_from(&self.files, &self.codecs, base, version).await?;
+        (self.table, self.history) = (loaded.table, loaded.history);
+        (self.open, self.in_batch) = (true, true);
+        Ok(())
     }
 
     fn check_open(&self) -> Result<()> {

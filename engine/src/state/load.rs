@@ -55,6 +55,18 @@ pub(super) async fn load(files: &StoreFiles, codecs: &Codecs, version: u64) -> R
     }
 }
 
+/// Loads a version from the snapshot of `base`, which has to be there and whole.
+pub(super) async fn load_from(files: &StoreFiles, codecs: &Codecs, base: u64, version: u64) -> Result<Loaded> {
+    let table = Table::new(codecs.prefix.is_some());
+    from_snapshot(files, codecs, base, version, table).await?.map_err(|why| {
+        Error::checkpoint_class(
+            "CANNOT_LOAD_STATE_STORE.CANNOT_READ_SNAPSHOT_FILE_NOT_EXISTS",
+            files.uri(base, Kind::Snapshot),
+            format!("Cannot read the state from this snapshot: {why}. Name the batch of another one, or none."),
+        )
+    })
+}
+
 /// Why a version could not be put together.
 enum Problem {
     /// What the file at hand holds cannot be used; another one may do.
@@ -79,7 +91,7 @@ async fn from_snapshot(
 ) -> Result<Result<Loaded, String>> {
     let (opened, size) = match files.read(base, Kind::Snapshot).await? {
         Read::Whole(opened, size) => (opened, size),
-        Read::Missing => return Ok(Err("it was listed, but is not there".into())),
+        Read::Missing => return Ok(Err("it is not there".into())),
         Read::Damaged(why) => return Ok(Err(why)),
     };
     match apply(&opened, codecs, &mut table) {
