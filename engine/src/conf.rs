@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::options::did_you_mean;
 
 /// Keys that the engine reads, with their defaults and what they mean.
-pub const KNOWN: [(&str, &str, &str); 11] = [
+pub const KNOWN: [(&str, &str, &str); 12] = [
     (SHUFFLE_PARTITIONS, "1", "partitions of state; fixed by a query's first batch"),
     (WATERMARK_POLICY, "min", "how several watermarks become one: min or max; fixed by a query's first batch"),
     ("spark.sql.streaming.noDataMicroBatches.enabled", "true", "batches without data when a watermark moved"),
@@ -16,6 +16,11 @@ pub const KNOWN: [(&str, &str, &str); 11] = [
     ("spark.sql.streaming.numRecentProgressUpdates", "100", "how many progress reports a query keeps, plus one"),
     ("spark.sql.streaming.unsupportedOperationCheck", "true", "refuse at start what cannot be streamed"),
     ("spark.sql.streaming.statefulOperator.checkCorrectness.enabled", "true", "refuse chains that may lose late rows"),
+    (
+        ALLOW_MULTIPLE,
+        "true",
+        "each stateful operator has a watermark of its own; false: one for all, late rows by it too",
+    ),
     (SKIP_INITIAL_KEYS, "false", "whether keys that have only an initial state are not called in the first batch"),
     ("spark.sql.session.timeZone", "UTC", "only UTC is supported"),
 ];
@@ -37,6 +42,11 @@ pub const WATERMARK_POLICY: &str = "spark.sql.streaming.multipleWatermarkPolicy"
 /// that raised the watermark and the batch without data after it leaves its windows open until data comes (`spec/01`,
 /// section 3).
 pub const OWED_NO_DATA_BATCH: &str = "wavetank.streaming.owedNoDataBatch.enabled";
+/// Whether the watermark of each stateful operator follows from what the ones below it hold back. `false` is Spark 3.3: the
+/// query's watermark counts for all of them, and at once (`UseSingleWatermarkPropagator`).
+pub const ALLOW_MULTIPLE: &str = "spark.sql.streaming.statefulOperator.allowMultiple";
+/// Read by joins only: format 1 forgot which rows had matched, so that only inner joins are right in it (SPARK-26154).
+pub const JOIN_STATE_FORMAT: &str = "spark.sql.streaming.join.stateFormatVersion";
 /// For group functions with an initial state.
 pub const SKIP_INITIAL_KEYS: &str = "spark.sql.streaming.flatMapGroupsWithState.skipEmittingInitialStateKeys";
 /// Spark's `minDeltasForSnapshot`: a snapshot of state is written after more than this many deltas.

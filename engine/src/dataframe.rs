@@ -19,6 +19,7 @@ use crate::plan::relation::is_streaming;
 use crate::plan::set_operations::plan_set_operations;
 use crate::plan::watermark::watermark_node;
 use crate::session::Session;
+use crate::sql::duplicates::{user_batch, user_rows, user_schema};
 use crate::sql::duration::watermark_delay_ms;
 use crate::sql::plan_expr;
 use crate::writer::DataStreamWriter;
@@ -52,7 +53,7 @@ impl DataFrame {
 
     /// The columns.
     pub fn schema(&self) -> SchemaRef {
-        Arc::new(self.plan.schema().as_arrow().clone())
+        user_schema(Arc::new(self.plan.schema().as_arrow().clone()))
     }
 
     /// Whether rows of a stream flow through this query.
@@ -272,12 +273,13 @@ impl DataFrame {
 
     /// All rows of a static frame.
     pub async fn collect(&self) -> Result<Vec<RecordBatch>> {
-        Ok(self.planned()?.collect().await?)
+        let batches = self.planned()?.collect().await?;
+        Ok(batches.into_iter().map(user_batch).collect::<std::result::Result<_, _>>()?)
     }
 
     /// The rows of a static frame, by partition, as they come.
     pub(crate) async fn execute(&self) -> Result<Vec<SendableRecordBatchStream>> {
-        Ok(self.planned()?.execute_stream_partitioned().await?)
+        Ok(self.planned()?.execute_stream_partitioned().await?.into_iter().map(user_rows).collect())
     }
 
     fn planned(&self) -> Result<datafusion::dataframe::DataFrame> {

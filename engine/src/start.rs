@@ -10,8 +10,8 @@ use object_store::path::Path;
 
 use crate::checkpoint::Checkpoint;
 use crate::conf::{
-    CHECKPOINT_LOCATION, Conf, MIN_DELTAS_FOR_SNAPSHOT, OWED_NO_DATA_BATCH, SHUFFLE_PARTITIONS, SOURCES,
-    WATERMARK_POLICY,
+    ALLOW_MULTIPLE, CHECKPOINT_LOCATION, Conf, MIN_DELTAS_FOR_SNAPSHOT, OWED_NO_DATA_BATCH, SHUFFLE_PARTITIONS,
+    SOURCES, WATERMARK_POLICY,
 };
 use crate::error::{Error, Result};
 use crate::microbatch::driver::{Driver, Identity, Parts, RunSettings, StartPoint};
@@ -25,6 +25,7 @@ use crate::query::{QuerySetup, StreamingQuery};
 use crate::session::Session;
 use crate::sink::{SinkContext, SinkProvider};
 use crate::source::{Source, SourceContext};
+use crate::sql::duplicates::user_schema;
 use crate::state::{OperatorState, SnapshotPolicy, check_operators};
 use crate::storage::Folder;
 use crate::writer::DataStreamWriter;
@@ -125,7 +126,7 @@ impl Prepared {
             .sink_provider
             .sink(SinkContext {
                 environment: environment.clone(),
-                schema: Arc::clone(&plan.schema),
+                schema: user_schema(Arc::clone(&plan.schema)),
                 output_mode: self.writer.output_mode,
                 options: self.sink_options.clone(),
                 partition_by: self.writer.partition_by.clone(),
@@ -149,6 +150,7 @@ impl Prepared {
         let settings = RunSettings {
             trigger: self.writer.trigger,
             no_data_batches: self.conf.boolean("spark.sql.streaming.noDataMicroBatches.enabled")?,
+            single_watermark: !self.conf.boolean(ALLOW_MULTIPLE)?,
             owed_no_data_batch: self.conf.boolean(OWED_NO_DATA_BATCH)?,
             min_batches_to_retain: self.conf.positive("spark.sql.streaming.minBatchesToRetain")?,
         };

@@ -24,6 +24,15 @@ fn value(column: &ArrayRef, row: usize) -> Value {
             let items = column.as_list::<i32>().value(row);
             (0..items.len()).map(|at| value(&items, at)).collect()
         }
+        DataType::Map(..) => {
+            let entries = column.as_map().value(row);
+            let (keys, values) = (entries.column(0), entries.column(1));
+            let text = |at| match value(keys, at) {
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            Value::Object((0..entries.len()).map(|at| (text(at), value(values, at))).collect::<Map<_, _>>())
+        }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             let us = column.as_primitive::<TimestampMicrosecondType>().value(row);
             let time = chrono::DateTime::from_timestamp_micros(us).expect("a time within chrono's range");

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::decimal_average::{DecimalAverage, DecimalAverages};
 use arrow::array::{Array, ArrayRef, AsArray, make_comparator};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
@@ -153,12 +154,18 @@ impl Accumulator for ExtremeAccumulator {
 
 // ---- sum(), avg() ----
 
-/// `sum` or `avg`: DataFusion's, which texts reach as numbers.
+/// `sum` or `avg`: DataFusion's, which texts reach as numbers; averages of decimals are rounded.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct OfNumbers {
     name: &'static str,
     of: Arc<AggregateUDF>,
     signature: Signature,
+}
+
+impl OfNumbers {
+    fn divides_decimals(&self, result: &DataType) -> bool {
+        self.name == "avg" && matches!(result, DataType::Decimal128(..))
+    }
 }
 
 impl AggregateUDFImpl for OfNumbers {
@@ -182,7 +189,10 @@ impl AggregateUDFImpl for OfNumbers {
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.of.accumulator(args)
+        let result = args.return_field.data_type().clone();
+        let divides = self.divides_decimals(&result) && !args.is_distinct;
+        let of = self.of.accumulator(args)?;
+        Ok(if divides { Box::new(DecimalAverage { of, result }) } else { of })
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
@@ -194,7 +204,9 @@ impl AggregateUDFImpl for OfNumbers {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        self.of.create_groups_accumulator(args)
+        let result = args.return_field.data_type().clone();
+        let of = self.of.create_groups_accumulator(args)?;
+        Ok(if self.divides_decimals(&result) { Box::new(DecimalAverages { of, result }) } else { of })
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
@@ -202,8 +214,11 @@ impl AggregateUDFImpl for OfNumbers {
     }
 
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {
-        let of = Arc::clone(&self.of);
-        Some(Box::new(move |call, _| Ok(call_of(&of, call))))
+        let (of, averages) = (Arc::clone(&self.of), self.name == "avg");
+        Some(Box::new(move |call, context| {
+            let decimal = averages && call.params.args[0].get_type(context.schema())?.is_decimal();
+            Ok(if decimal { Expr::AggregateFunction(call) } else { call_of(&of, call) })
+        }))
     }
 }
 

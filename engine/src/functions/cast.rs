@@ -46,6 +46,18 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
     ]
 }
 
+/// A call of [`CAST_CALL`].
+pub(super) fn cast_call(value: Expr, to: &str) -> Expr {
+    let udf = Call::with_simplify(
+        CAST_CALL,
+        as_they_are,
+        cast_field,
+        |a| cast(a, true),
+        |args, info| simplify(args, info, true),
+    );
+    udf.call(vec![value, datafusion::logical_expr::lit(to)])
+}
+
 fn cast_field(name: &str, args: ReturnFieldArgs) -> Result<FieldRef> {
     let Some(Some(Some(Some(target)))) = args.scalar_arguments.get(1).map(|a| a.map(ScalarValue::try_as_str)) else {
         return internal_err!("{name} takes a value and the text of a type");

@@ -97,7 +97,7 @@ fn write_items(out: &mut String, count: usize, mut write: impl FnMut(&mut String
 }
 
 fn write_or_null(out: &mut String, array: &dyn Array, row: usize) -> Result<()> {
-    if array.is_null(row) {
+    if array.is_null(row) || *array.data_type() == DataType::Null {
         out.push_str("null");
         return Ok(());
     }

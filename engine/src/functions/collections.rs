@@ -21,6 +21,9 @@ use crate::sql::wrong_argument_count;
 /// How many elements a sequence may have: Spark's `MAX_ROUNDED_ARRAY_LENGTH` is the memory's limit, this is ours.
 const SEQUENCE_LIMIT: usize = 10_000_000;
 
+/// `arrays_zip` with the names of the fields before the arrays, divided by zero bytes.
+pub(crate) const ARRAYS_ZIP_CALL: &str = "__arrays_zip";
+
 /// The functions of this file.
 pub fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
@@ -28,6 +31,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         Call::computed("try_element_at", item_types, item_field, |a| item(a, Missing::Null)),
         Call::computed("get", item_types, item_field, |a| item(a, Missing::FromZero)),
         Call::computed("sequence", sequence_types, sequence_field, sequence),
+        Call::computed(ARRAYS_ZIP_CALL, zip_types, zip_field, arrays_zip),
         Call::computed("__empty_map", as_they_are, empty_map_field, empty_map),
     ]
 }
@@ -307,6 +311,50 @@ impl Steps {
         }
         Ok(())
     }
+}
+
+// ---- arrays_zip ----
+
+fn zip_types(_: &str, types: &[DataType]) -> Result<Vec<DataType>> {
+    if let Some(other) = types.iter().skip(1).find(|t| !matches!(t, DataType::List(_))) {
+        return Err(not_a_container("arrays_zip", other).into());
+    }
+    Ok(types.to_vec())
+}
+
+fn zip_field(name: &str, args: ReturnFieldArgs) -> Result<FieldRef> {
+    let Some(Some(Some(Some(names)))) = args.scalar_arguments.first().map(|a| a.map(|a| a.try_as_str())) else {
+        return internal_err!("{name} takes the names of the fields first");
+    };
+    let arrays = args.arg_fields[1..].iter().map(|field| match field.data_type() {
+        DataType::List(element) => Ok(element.data_type().clone()),
+        other => Err(not_a_container("arrays_zip", other)),
+    });
+    let fields = names.split('\u{0}').zip(arrays);
+    let fields = fields.map(|(name, of)| Ok(Field::new(name, of?, true))).collect::<Result<Vec<_>>>()?;
+    let element = Field::new_list_field(DataType::Struct(fields.into()), true);
+    Ok(Arc::new(Field::new(name, DataType::List(Arc::new(element)), true)))
+}
+
+/// Shorter arrays are filled up with nulls; a null array makes a null.
+fn arrays_zip(arguments: Arguments) -> Result<ArrayRef> {
+    let DataType::List(element) = arguments.field.data_type() else { return internal_err!("a list is made") };
+    let DataType::Struct(fields) = element.data_type() else { return internal_err!("a list of structs is made") };
+    let lists: Vec<&ListArray> = arguments.arrays[1..].iter().map(|array| array.as_list()).collect();
+    let known = |row: usize| lists.iter().all(|list| list.is_valid(row));
+    let longest = |row: usize| lists.iter().map(|list| list.value_length(row)).max().unwrap_or(0);
+    let lengths: Vec<i32> = (0..arguments.rows).map(|row| if known(row) { longest(row) } else { 0 }).collect();
+    let columns = lists.iter().map(|list| {
+        let places = lengths.iter().enumerate().flat_map(|(row, length)| {
+            (0..*length).map(move |at| (at < list.value_length(row)).then(|| i64::from(list.value_offsets()[row] + at)))
+        });
+        Ok(arrow::compute::take(list.values(), &places.collect::<Int64Array>(), None)?)
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    let values = StructArray::try_new(fields.clone(), columns, None)?;
+    let offsets = OffsetBuffer::from_lengths(lengths.iter().map(|length| *length as usize));
+    let nulls = arrow::buffer::NullBuffer::from((0..arguments.rows).map(known).collect::<Vec<bool>>());
+    Ok(Arc::new(ListArray::new(Arc::clone(element), offsets, Arc::new(values), Some(nulls))))
 }
 
 // ---- maps ----

@@ -42,7 +42,7 @@ async fn answer(context: &SessionContext, sql: &str) -> Result<(String, String, 
 /// The same text, or the same number within 1e-9.
 fn same(found: Option<&str>, expected: Option<&str>) -> bool {
     match (found.and_then(|f| f.parse::<f64>().ok()), expected.and_then(|e| e.parse::<f64>().ok())) {
-        (Some(f), Some(e)) if f != e => (f - e).abs() <= 1e-9 * e.abs(),
+        (Some(f), Some(e)) if f != e => (f - e).abs() <= 1e-9 * e.abs() || f.is_nan() && e.is_nan(),
         _ => found == expected,
     }
 }

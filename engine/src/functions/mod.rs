@@ -13,6 +13,11 @@
 //! collections.rs     arrays and maps: element_at(), sequence(), ...
 //! json.rs            get_json_object(), from_json(), ...
 //! sample.rs          samples, monotonically_increasing_id(): refused by streams
+//! rounding.rs        round(), bround(), format_number(); numbers.rs: logarithms, conv(); murmur.rs: hash()
+//! number_pattern.rs  to_char() of numbers
+//! calendar.rs        months_between(), make_timestamp(), seconds with their fraction
+//! higher_order.rs    functions that take a lambda: transform(), aggregate(), map_filter(), ...
+//! chosen.rs          max_by(), min_by(), mode(); percentile_approx.rs; decimal_average.rs: avg() of decimals
 //! by_type.rs         concat(), reverse(): one function for arrays, another for texts
 //! aggregates.rs      min(), max() of nested values, skewness(), kurtosis(), ...
 //! cast.rs            CAST where Spark's is not Arrow's (cast_text.rs: values as text and back)
@@ -30,16 +35,25 @@ use datafusion_spark::SessionStateBuilderSpark;
 
 mod aggregates;
 mod by_type;
+pub(crate) mod calendar;
 pub mod call;
 mod cast;
 mod cast_text;
-mod collections;
+mod chosen;
+pub(crate) mod collections;
 mod datetime;
 mod datetime_pattern;
+mod decimal_average;
 pub mod generator;
+mod higher_order;
 mod json;
 mod lateral;
+mod murmur;
+mod number_pattern;
+mod numbers;
 pub mod operators;
+mod percentile_approx;
+mod rounding;
 pub mod sample;
 pub mod session_assign;
 pub mod session_merge;
@@ -103,11 +117,19 @@ pub fn register(mut builder: SessionStateBuilder) -> SessionStateBuilder {
         json::functions(),
         by_type::functions(),
         sample::functions(),
+        rounding::functions(),
+        numbers::functions(),
+        number_pattern::functions(),
+        murmur::functions(),
+        calendar::functions(),
     ];
     let own = own.into_iter().flatten().chain([crate::sql::watermark_marker()]);
     builder.scalar_functions().get_or_insert_with(Vec::new).extend(own);
     // `aggregates` has DataFusion's average, which keeps decimals, as Spark's does; datafusion-spark's makes doubles of them.
     builder.aggregate_functions().get_or_insert_with(Vec::new).extend(aggregates::functions());
+    builder.aggregate_functions().get_or_insert_with(Vec::new).extend(chosen::functions());
+    builder.aggregate_functions().get_or_insert_with(Vec::new).extend(percentile_approx::functions());
+    builder.higher_order_functions().get_or_insert_with(Vec::new).extend(higher_order::functions());
     builder.with_type_planner(Arc::new(SparkTypePlanner))
 }
 

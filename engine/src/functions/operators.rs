@@ -100,6 +100,10 @@ impl ExprPlanner for SparkOperatorPlanner {
         } else if is_decimal_type(&right) && left.is_integer() {
             raw.left = literal_as_decimal(raw.left);
         }
+        if let BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply | BinaryOperator::Modulo = raw.op
+        {
+            (raw.left, raw.right) = widened(raw.left, &left, raw.right, &right);
+        }
         let (left, right) = (raw.left.get_type(schema)?, raw.right.get_type(schema)?);
         let function = match raw.op {
             BinaryOperator::Divide if is_decimal(&left, &right) => decimal_divide_udf(),
@@ -152,6 +156,22 @@ impl ExprPlanner for SparkOperatorPlanner {
             .into()),
         }
     }
+}
+
+/// Beside an integer a text is read as BIGINT, beside another number as DOUBLE; FLOAT beside an integer or a decimal is
+/// DOUBLE, too (ANSI).
+fn widened(left: Expr, left_type: &DataType, right: Expr, right_type: &DataType) -> (Expr, Expr) {
+    let wider = |own: &DataType, other: &DataType| match (own, other) {
+        (DataType::Utf8, other) if other.is_integer() => Some("BIGINT"),
+        (DataType::Utf8, other) if other.is_numeric() => Some("DOUBLE"),
+        (DataType::Float32, other) if other.is_integer() || is_decimal_type(other) => Some("DOUBLE"),
+        _ => None,
+    };
+    let cast = |expr: Expr, to: Option<&str>| match to {
+        Some(to) => super::cast::cast_call(expr, to),
+        None => expr,
+    };
+    (cast(left, wider(left_type, right_type)), cast(right, wider(right_type, left_type)))
 }
 
 fn no_such_field(wanted: &str, fields: &arrow::datatypes::Fields) -> Error {

@@ -21,6 +21,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
         Call::computed("regexp_extract", split_types, text_field, regexp_extract),
         Call::computed("regexp_substr", split_types, text_field, regexp_substr),
         Call::computed("regexp_extract_all", split_types, strings_field, regexp_extract_all),
+        Call::computed("mask", mask_types, text_field, mask),
         Call::computed("typeof", super::call::as_they_are, text_field, type_of),
     ]
 }
@@ -44,6 +45,40 @@ fn text_field(name: &str, _: ReturnFieldArgs) -> Result<FieldRef> {
 
 fn int_field(name: &str, _: ReturnFieldArgs) -> Result<FieldRef> {
     Ok(Arc::new(Field::new(name, DataType::Int32, true)))
+}
+
+fn mask_types(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
+    match types.len() {
+        1..=5 => Ok(vec![DataType::Utf8; types.len()]),
+        found => Err(wrong_argument_count(name, "[1, 2, 3, 4, 5]", found).into()),
+    }
+}
+
+/// `mask(text[, upper, lower, digit, other])`: what each kind of character is replaced by; null leaves it.
+fn mask(arguments: Arguments) -> Result<ArrayRef> {
+    let texts = arguments.arrays[0].as_string::<i32>();
+    let mut masked = StringBuilder::new();
+    for row in 0..texts.len() {
+        if texts.is_null(row) {
+            masked.append_null();
+            continue;
+        }
+        let by = |at: usize, default: Option<char>| match arguments.arrays.get(at).map(|array| array.as_string::<i32>())
+        {
+            None => default,
+            Some(with) if with.is_null(row) => None,
+            Some(with) => with.value(row).chars().next(),
+        };
+        let [upper, lower, digit, other] = [by(1, Some('X')), by(2, Some('x')), by(3, Some('n')), by(4, None)];
+        let text = texts.value(row).chars().map(|c| match c {
+            c if c.is_uppercase() => upper.unwrap_or(c),
+            c if c.is_lowercase() => lower.unwrap_or(c),
+            c if c.is_ascii_digit() => digit.unwrap_or(c),
+            c => other.unwrap_or(c),
+        });
+        masked.append_value(text.collect::<String>());
+    }
+    Ok(Arc::new(masked.finish()))
 }
 
 fn type_of(arguments: Arguments) -> Result<ArrayRef> {

@@ -85,6 +85,8 @@ pub struct RunSettings {
     pub no_data_batches: bool,
     /// `wavetank.streaming.owedNoDataBatch.enabled`.
     pub owed_no_data_batch: bool,
+    /// All stateful operators use the query's watermark, for late rows too ([`crate::conf::ALLOW_MULTIPLE`]).
+    pub single_watermark: bool,
     /// `spark.sql.streaming.minBatchesToRetain`.
     pub min_batches_to_retain: u64,
 }
@@ -188,6 +190,9 @@ impl Driver {
         }
         let owed = parts.settings.owed_no_data_batch && from.batch_id > 0 && unfinished.is_none();
         let last_eviction_ms = match owed {
+            true if parts.settings.single_watermark => {
+                Some(vec![from.previous_watermark_ms; parts.plan.operators.len()])
+            }
             true => {
                 let last = parts.plan.propagation.simulate(from.previous_watermark_ms, parts.plan.operators.len())?;
                 Some(last)
@@ -270,6 +275,10 @@ impl Driver {
     /// The two watermarks of every operator in a batch: late from the batch before, eviction from this one.
     pub(super) fn watermarks_of(&self, batch: &MicroBatch) -> Result<Vec<OperatorWatermarks>> {
         let operators = self.parts.plan.operators.len();
+        if self.parts.settings.single_watermark {
+            let both = OperatorWatermarks { late_ms: batch.watermark_ms, evict_ms: batch.watermark_ms };
+            return Ok(vec![both; operators]);
+        }
         let mut late = self.parts.plan.propagation.simulate(self.previous_watermark_ms, operators)?;
         let mut evict = self.parts.plan.propagation.simulate(batch.watermark_ms, operators)?;
         if planted("late-by-the-eviction-watermark") {

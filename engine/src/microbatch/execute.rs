@@ -13,6 +13,7 @@ use crate::operators::batch::Batch;
 use crate::operators::watermark::EventTimeStats;
 use crate::sink::OutputBatch;
 use crate::source::Split;
+use crate::sql::duplicates::user_rows;
 
 /// What running a batch showed.
 pub(super) struct Ran {
@@ -50,7 +51,7 @@ impl Driver {
         let partitions = plan.output_partitioning().partition_count();
         let mut outputs = Vec::with_capacity(partitions);
         for partition in 0..partitions {
-            let rows = plan.execute(partition, Arc::clone(&self.parts.task_context))?;
+            let rows = user_rows(plan.execute(partition, Arc::clone(&self.parts.task_context))?);
             // Several partitions work at the same time; one needs no task of its own.
             outputs.push(if partitions > 1 { spawn_buffered(rows, 1) } else { rows });
         }

@@ -76,8 +76,10 @@ impl ExtensionPlanner for StatefulPlanner {
 
 impl StatefulPlanner {
     fn watermark(&self, watermark: &Watermark, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-        let node = Arc::new(WatermarkNode::new(watermark.id()?, watermark.delay_ms()));
-        self.handles.with(|made| made.watermark_nodes.insert(node.id, Arc::clone(&node)));
+        let id = watermark.id()?;
+        // A view that is read twice has its node twice in the plan: both see for one.
+        let new = || Arc::new(WatermarkNode::new(id, watermark.delay_ms()));
+        let node = self.handles.with(|made| Arc::clone(made.watermark_nodes.entry(id).or_insert_with(new)));
         Ok(StatelessExec::over(input, Arc::new(WatermarkWork { column: watermark.column_index()?, node })))
     }
 

@@ -34,9 +34,28 @@ pub struct Watermark {
     input: Arc<LogicalPlan>,
     column: Column,
     delay_ms: i64,
+    /// The call that made it: a view with a watermark that is read twice has one watermark, as in Spark (`nodeId`).
+    origin: Origin,
     /// The node's number in plan order; set when the query is planned.
     id: Option<usize>,
     schema: DFSchemaRef,
+}
+
+/// Which call of `withWatermark` a node comes from: copies of one are equal.
+#[derive(Clone, Debug, Default)]
+pub struct Origin(Arc<()>);
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Origin {}
+
+impl Hash for Origin {
+    // Equal ones hash alike, which is all that is needed; an address would differ from run to run.
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Watermark {
@@ -45,7 +64,7 @@ impl Watermark {
     pub fn try_new(input: LogicalPlan, column: Column, delay_ms: i64) -> Result<LogicalPlan> {
         let schema = Arc::clone(input.schema());
         schema.index_of_column(&column)?;
-        let node = Self { input: Arc::new(input), column, delay_ms, id: None, schema };
+        let node = Self { input: Arc::new(input), column, delay_ms, origin: Origin::default(), id: None, schema };
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
     }
 
@@ -67,6 +86,11 @@ impl Watermark {
     /// The node's number; an error before the query is planned.
     pub fn id(&self) -> Result<usize> {
         numbered(self.id)
+    }
+
+    /// The call that made the node.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// The same node with a number.

@@ -322,9 +322,10 @@ struct Counts {
     operators: usize,
 }
 
-/// Numbers watermark nodes and stateful operators, bottom-up.
+/// Numbers watermark nodes and stateful operators, bottom-up; nodes of one origin have one number.
 fn number(plan: LogicalPlan) -> Result<(LogicalPlan, Counts)> {
     let mut counts = Counts::default();
+    let mut origins = Vec::new();
     let next = |counter: &mut usize| {
         *counter += 1;
         *counter - 1
@@ -332,7 +333,12 @@ fn number(plan: LogicalPlan) -> Result<(LogicalPlan, Counts)> {
     let numbered = plan.transform_up(|node| {
         let LogicalPlan::Extension(extension) = &node else { return Ok(Transformed::no(node)) };
         if let Some(watermark) = as_node::<Watermark>(extension.node.as_ref()) {
-            return Ok(Transformed::yes(watermark.with_id(next(&mut counts.watermark_nodes))));
+            let known = origins.iter().position(|origin| origin == watermark.origin());
+            let id = known.unwrap_or_else(|| {
+                origins.push(watermark.origin().clone());
+                next(&mut counts.watermark_nodes)
+            });
+            return Ok(Transformed::yes(watermark.with_id(id)));
         }
         if let Some(stateful) = as_stateful(&node) {
             return Ok(Transformed::yes(stateful.with_id(next(&mut counts.operators))));

@@ -4,17 +4,17 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, OrderByExpr, OrderByOptions,
-    UnaryOperator, Value, ValueWithSpan,
+    BinaryOperator, CaseWhen, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, ObjectNamePart, UnaryOperator, Value, ValueWithSpan,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use crate::error::{Error, Result};
 use crate::functions::CAST_CALL;
+use crate::functions::calendar::SECONDS_CALL;
 
 /// Names that exist through this file alone, and whether they aggregate.
-pub(crate) const OWN_CALLS: [(&str, bool); 74] = [
+pub(crate) const OWN_CALLS: [(&str, bool); 69] = [
     ("first", true),
     ("any_value", true),
     ("last", true),
@@ -27,8 +27,6 @@ pub(crate) const OWN_CALLS: [(&str, bool); 74] = [
     ("any", true),
     ("count_if", true),
     ("approx_count_distinct", true),
-    ("max_by", true),
-    ("min_by", true),
     ("array_agg", true),
     ("listagg", true),
     ("percentile", true),
@@ -52,7 +50,6 @@ pub(crate) const OWN_CALLS: [(&str, bool); 74] = [
     ("zeroifnull", false),
     ("nullifzero", false),
     ("sign", false),
-    ("log1p", false),
     ("e", false),
     ("try_divide", false),
     ("try_mod", false),
@@ -69,7 +66,6 @@ pub(crate) const OWN_CALLS: [(&str, bool); 74] = [
     ("array_size", false),
     ("map_contains_key", false),
     ("struct", false),
-    ("transform", false),
     ("exists", false),
     ("forall", false),
     ("boolean", false),
@@ -84,7 +80,6 @@ pub(crate) const OWN_CALLS: [(&str, bool); 74] = [
     ("binary", false),
     ("date", false),
     ("timestamp", false),
-    ("filter", false),
     ("overlay", false),
     ("position", false),
     ("rand", false),
@@ -92,7 +87,7 @@ pub(crate) const OWN_CALLS: [(&str, bool); 74] = [
 ];
 
 /// Spark's name and DataFusion's, where nothing else differs.
-const RENAMED: [(&str, &str); 27] = [
+const RENAMED: [(&str, &str); 23] = [
     ("first", "first_value"),
     ("any_value", "first_value"),
     ("last", "last_value"),
@@ -113,11 +108,7 @@ const RENAMED: [(&str, &str); 27] = [
     ("endswith", "ends_with"),
     ("position", "locate"),
     ("sign", "signum"),
-    ("array_size", "size"),
-    ("cardinality", "size"),
     ("array_remove", "array_remove_all"),
-    ("transform", "array_transform"),
-    ("filter", "array_filter"),
     ("exists", "array_any_match"),
     ("dateadd", "date_add"),
 ];
@@ -184,19 +175,6 @@ pub(crate) fn rewrite_call(name: &str, function: &mut Function) -> Result<Option
             function.name = object_name("approx_distinct");
             Some(cast(Expr::Function(function.clone()), DataType::BigInt(None)))
         }
-        ("max_by" | "min_by", [value, order]) => {
-            set_arguments(function, vec![value.clone()]);
-            let ascending = name == "max_by";
-            function.name = object_name(if ascending { "last_value" } else { "first_value" });
-            order_by(function, order.clone());
-            let known = Expr::IsNotNull(Box::new(order.clone()));
-            let filter = match function.filter.take() {
-                None => known,
-                Some(filter) => Expr::BinaryOp { left: filter, op: BinaryOperator::And, right: Box::new(known) },
-            };
-            function.filter = Some(Box::new(filter));
-            None
-        }
         ("nth_value", [value, position]) => {
             let position = call(CAST_CALL, vec![position.clone(), text("bigint")]);
             set_arguments(function, vec![value.clone(), position]);
@@ -248,7 +226,6 @@ fn rewrite_scalar(name: &str, function: &mut Function, arguments: &[Expr]) -> Op
             binary(left.clone(), BinaryOperator::Modulo, call("nullif", vec![right.clone(), number(0)]))
         }
         ("log", [value]) => call("ln", vec![value.clone()]),
-        ("log1p", [value]) => call("ln", vec![binary(number(1), BinaryOperator::Plus, value.clone())]),
         ("e", []) => call(CAST_CALL, vec![text("2.718281828459045"), text("DOUBLE")]),
         ("current_timezone", []) => text("UTC"),
         ("replace", [value, part]) => call("replace", vec![value.clone(), part.clone(), text("")]),
@@ -274,6 +251,24 @@ fn rewrite_scalar(name: &str, function: &mut Function, arguments: &[Expr]) -> Op
                 case(&equals(value, search), result, Some(&otherwise))
             })
         }
+        ("round" | "bround", [value, Expr::Cast { expr: digits, .. }]) if matches!(**digits, Expr::Value(_)) => {
+            call(name, vec![value.clone(), digits.as_ref().clone()])
+        }
+        ("factorial", [value]) => call(name, vec![call(CAST_CALL, vec![value.clone(), text("INT")])]),
+        ("encode", [value, charset]) if is_utf8(charset) => call(CAST_CALL, vec![value.clone(), text("BINARY")]),
+        ("date_part" | "datepart", [part, time]) if is_second(part) => call(SECONDS_CALL, vec![time.clone()]),
+        // The size of nothing is not known (ANSI), a value that is not there is in place 0.
+        ("size" | "cardinality" | "array_size", [collection]) => {
+            let known = Expr::IsNotNull(Box::new(collection.clone()));
+            case(&known, &call("size", vec![collection.clone()]), None)
+        }
+        ("array_position", [array, value]) => {
+            let known = [array, value].map(|e| Expr::IsNotNull(Box::new(e.clone())));
+            let [array_known, value_known] = known;
+            let place = call("coalesce", vec![call(name, vec![array.clone(), value.clone()]), number(0)]);
+            let place = cast(place, DataType::BigInt(None));
+            case(&binary(array_known, BinaryOperator::And, value_known), &place, None)
+        }
         // Days of a time, too.
         ("last_day", [day]) => call(name, vec![call(CAST_CALL, vec![day.clone(), text("DATE")])]),
         ("next_day" | "add_months" | "date_add" | "date_sub" | "trunc", [day, rest]) => {
@@ -293,6 +288,26 @@ fn rewrite_scalar(name: &str, function: &mut Function, arguments: &[Expr]) -> Op
         ("collect_set", [_]) if function.over.is_none() => {
             call("array_sort", vec![Expr::Function(function.clone()), text("ASC"), text("NULLS LAST")])
         }
+        // Without a separator there is none.
+        ("listagg" | "string_agg", [value]) => {
+            set_arguments(function, vec![value.clone(), text("")]);
+            function.name = object_name("string_agg");
+            return Some(None);
+        }
+        // An array of fractions: each for itself.
+        ("percentile" | "percentile_approx" | "approx_percentile", [value, Expr::Function(fractions), rest @ ..])
+            if ["array", "make_array"].contains(&&*lower(fractions)) =>
+        {
+            let exact = name == "percentile";
+            let each = positional(fractions).into_iter().map(|fraction| {
+                let mut one = function.clone();
+                let rest = if exact { &[] } else { rest };
+                set_arguments(&mut one, [&[value.clone(), fraction], rest].concat());
+                one.name = object_name(if exact { "percentile_cont" } else { name });
+                Expr::Function(one)
+            });
+            call("array", each.collect())
+        }
         ("percentile", [value, fraction]) => {
             set_arguments(function, vec![value.clone(), fraction.clone()]);
             function.name = object_name("percentile_cont");
@@ -300,6 +315,27 @@ fn rewrite_scalar(name: &str, function: &mut Function, arguments: &[Expr]) -> Op
         }
         _ => return None,
     }))
+}
+
+fn lower(function: &Function) -> String {
+    function.name.to_string().replace('`', "").to_lowercase()
+}
+
+fn literal_text(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => Some(text),
+        _ => None,
+    }
+}
+
+fn is_utf8(charset: &Expr) -> bool {
+    literal_text(charset).is_some_and(|name| ["utf-8", "utf8"].contains(&&*name.to_lowercase()))
+}
+
+/// Whether a part of a time is its seconds, which have a fraction.
+fn is_second(part: &Expr) -> bool {
+    let names = ["s", "sec", "secs", "second", "seconds"];
+    literal_text(part).is_some_and(|name| names.contains(&&*name.to_lowercase()))
 }
 
 /// `first(x, true)` is `first_value(x) IGNORE NULLS`; `any_value`, `first` and `last` otherwise keep nulls.
@@ -339,17 +375,6 @@ fn set_arguments(function: &mut Function, arguments: Vec<Expr>) {
     match &mut function.args {
         FunctionArguments::List(list) => list.args = arguments,
         other => *other = argument_list(arguments),
-    }
-}
-
-fn order_by(function: &mut Function, order: Expr) {
-    let order = OrderByExpr {
-        expr: order,
-        options: OrderByOptions { asc: Some(true), nulls_first: Some(true) },
-        with_fill: None,
-    };
-    if let FunctionArguments::List(list) = &mut function.args {
-        list.clauses.push(FunctionArgumentClause::OrderBy(vec![order]));
     }
 }
 

@@ -1,6 +1,6 @@
 //! A position in a list of tokens, and the sentence a user reads when the next token is not the right one.
 
-use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Word};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer, Whitespace, Word};
 
 use super::dialect::SparkDialect;
 use crate::error::{Error, Result};
@@ -24,6 +24,7 @@ impl Cursor {
                 &format!("{}. Check that every quote, backtick and comment is closed", error.message),
             )
         })?;
+        refuse_hint_out_of_place(&tokens)?;
         let tokens = tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
         let mut lines = vec![0];
         lines.extend(text.match_indices('\n').map(|(at, _)| at + 1));
@@ -201,6 +202,26 @@ impl Cursor {
             None => token.to_string(),
         }
     }
+}
+
+/// A hint is a comment that stands after SELECT.
+fn refuse_hint_out_of_place(tokens: &[TokenWithSpan]) -> Result<()> {
+    let mut before = &Token::EOF;
+    for token in tokens {
+        match &token.token {
+            Token::Whitespace(Whitespace::MultiLineComment(text)) if text.starts_with('+') => {
+                if !is_word(before, "SELECT") {
+                    return Err(syntax_error(
+                        token.span.start,
+                        "Syntax error at or near '/*+': a hint stands after SELECT. Move it there",
+                    ));
+                }
+            }
+            Token::Whitespace(_) => {}
+            other => before = other,
+        }
+    }
+    Ok(())
 }
 
 /// Spark's `PARSE_SYNTAX_ERROR` at a place in the text.

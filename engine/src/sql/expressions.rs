@@ -1,7 +1,7 @@
 //! The walk over expressions in which names are resolved, and literals and calls get Spark's meaning.
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    AccessExpr, BinaryOperator, CastKind, DataType, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
     FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, Interval, NamedWindowDefinition, NamedWindowExpr,
     OrderByExpr, Query, Select, SelectItem, Subscript, UnaryOperator, Value, ValueWithSpan, Visit, Visitor, WindowSpec,
     WindowType,
@@ -14,6 +14,8 @@ use super::resolve::{Resolver, quoted};
 use super::scope::{Columns, Found, Names, Relation, Scope, place, quote};
 use super::{INTERVAL_CALL, TYPED_CALL, WATERMARK_CALL};
 use crate::error::{Error, Result};
+use crate::functions::calendar::SECONDS_CALL;
+use crate::functions::collections::ARRAYS_ZIP_CALL;
 use crate::functions::{CAST_CALL, TRY_CAST_CALL};
 use crate::options::did_you_mean;
 
@@ -178,6 +180,10 @@ impl Walk<'_, '_, '_> {
                 self.function(&mut function)?;
                 *expr = function;
             }
+            Expr::Extract { field: DateTimeField::Second | DateTimeField::Seconds, expr: time, .. } => {
+                self.expr(time)?;
+                *expr = call(SECONDS_CALL, vec![time.as_ref().clone()]);
+            }
             Expr::Function(_) => self.function(expr)?,
             Expr::Subquery(query) => self.subquery(query)?,
             Expr::Exists { subquery, .. } => self.subquery(subquery)?,
@@ -300,8 +306,10 @@ impl Walk<'_, '_, '_> {
             return Ok(());
         }
         let name = unit_argument(function, name);
-        if name == "struct" {
-            name_fields(function);
+        match name.as_str() {
+            "struct" => name_fields(function),
+            "arrays_zip" => name_arrays(function),
+            _ => {}
         }
         if let FunctionArguments::List(list) = &mut function.args {
             for argument in &mut list.args {
@@ -441,6 +449,20 @@ fn name_fields(function: &mut Function) {
         fields.extend([text(&name), value]);
     }
     if let Expr::Function(named) = call("named_struct", fields) {
+        *function = named;
+    }
+}
+
+/// `arrays_zip(a, array(1))`: the fields of its structs are called after the columns, or by number from 0.
+fn name_arrays(function: &mut Function) {
+    let arrays = positional(function);
+    let names = arrays.iter().enumerate().map(|(at, array)| match array {
+        Expr::Identifier(id) => id.value.clone(),
+        Expr::CompoundIdentifier(ids) => ids.last().map(|id| id.value.clone()).unwrap_or_default(),
+        _ => at.to_string(),
+    });
+    let names = text(&names.collect::<Vec<_>>().join("\u{0}"));
+    if let Expr::Function(named) = call(ARRAYS_ZIP_CALL, std::iter::once(names).chain(arrays).collect()) {
         *function = named;
     }
 }

@@ -11,6 +11,7 @@
 //!   resolve.rs      tree -> tree: names as registered (scope.rs, catalog.rs), Spark's column names (names.rs);
 //!     relations.rs    FROM (table_clauses.rs: PIVOT, TABLESAMPLE)
 //!     expressions.rs  Spark's literals, functions under DataFusion's names (calls.rs)
+//!     duplicates.rs   columns of one name in a select list
 //!   (DataFusion)    tree -> plan
 //!   watermark.rs    plan -> plan: the marker of a WATERMARK clause becomes a node
 //!   (functions)     plan -> plan: generators and time windows become nodes
@@ -24,6 +25,7 @@ mod chains;
 mod clauses;
 mod cursor;
 pub mod dialect;
+pub(crate) mod duplicates;
 pub mod duration;
 mod expressions;
 mod interval_literal;

@@ -4,13 +4,21 @@
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CeilFloorKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArguments, Ident, Subscript, UnaryOperator, Value,
+    FunctionArgExpr, FunctionArguments, Ident, Subscript, UnaryOperator, Value, visit_expressions_mut,
 };
 
 use super::{INTERVAL_CALL, TYPED_CALL, WATERMARK_CALL};
 
+/// What Spark calls every parameter of a lambda.
+const LAMBDA_VARIABLE: &str = "namedlambdavariable()";
+/// The comparison with which `array_sort` sorts when it is given none.
+const COMPARISON: &str = "lambdafunction((IF(((namedlambdavariable() IS NULL) AND (namedlambdavariable() IS NULL)), 0, \
+    (IF((namedlambdavariable() IS NULL), 1, (IF((namedlambdavariable() IS NULL), -1, (IF((namedlambdavariable() < \
+    namedlambdavariable()), -1, (IF((namedlambdavariable() > namedlambdavariable()), 1, 0)))))))))), \
+    namedlambdavariable(), namedlambdavariable())";
+
 /// Functions that Spark prints in capitals.
-const UPPER: [&str; 30] = [
+const UPPER: [&str; 29] = [
     "sqrt",
     "cbrt",
     "exp",
@@ -37,7 +45,6 @@ const UPPER: [&str; 30] = [
     "signum",
     "hypot",
     "regexp_like",
-    "rint",
     "ceil",
     "floor",
     "cot",
@@ -47,7 +54,13 @@ const UPPER: [&str; 30] = [
 const RENAMED: [(&str, &str); 2] = [("array_agg", "collect_list"), ("rlike", "regexp_like")];
 
 /// Arguments that Spark prints although they were left out: function, how many were given, what is added.
-const DEFAULTS: [(&str, usize, &str); 22] = [
+const DEFAULTS: [(&str, usize, &str); 28] = [
+    ("percentile_approx", 2, "10000"),
+    ("approx_percentile", 2, "10000"),
+    ("array_sort", 1, COMPARISON),
+    ("aggregate", 3, "lambdafunction(namedlambdavariable(), namedlambdavariable())"),
+    ("reduce", 3, "lambdafunction(namedlambdavariable(), namedlambdavariable())"),
+    ("string_agg", 1, "NULL"),
     ("split", 2, "-1"),
     ("lpad", 2, " "),
     ("rpad", 2, " "),
@@ -172,6 +185,19 @@ impl Namer<'_> {
                 let (text, what) = (self.text(expr), self.text(overlay_what));
                 format!("overlay({text}, {what}, {}, {length})", self.text(overlay_from))
             }
+            Expr::Lambda(lambda) => {
+                let mut body = lambda.body.as_ref().clone();
+                let parameters: Vec<&str> = lambda.params.iter().map(|p| p.name.value.as_str()).collect();
+                let _: std::ops::ControlFlow<()> = visit_expressions_mut(&mut body, |expr| {
+                    if matches!(expr, Expr::Identifier(id) if parameters.iter().any(|p| p.eq_ignore_ascii_case(&id.value)))
+                    {
+                        *expr = Expr::Identifier(Ident::new(LAMBDA_VARIABLE));
+                    }
+                    std::ops::ControlFlow::Continue(())
+                });
+                let variables = vec![LAMBDA_VARIABLE; parameters.len()].join(", ");
+                format!("lambdafunction({}, {variables})", self.text(&body))
+            }
             Expr::Subquery(_) => "scalarsubquery()".to_owned(),
             Expr::Tuple(values) => format!("named_struct({})", self.list(values)),
             other => other.to_string(),
@@ -266,6 +292,9 @@ impl Namer<'_> {
             ("isnotnull", [value]) => format!("({value} IS NOT NULL)"),
             ("dateadd" | "date_add", [_, _, _]) => format!("timestampadd({all})"),
             ("datediff" | "date_diff", [_, _, _]) => format!("timestampdiff({all})"),
+            ("ltrim", [what, value]) => format!("TRIM(LEADING {what} FROM {value})"),
+            ("rtrim", [what, value]) => format!("TRIM(TRAILING {what} FROM {value})"),
+            ("datepart", [part, time]) => format!("datepart({part} FROM {time})"),
             ("from_json", [text, _]) => format!("from_json({text})"),
             ("log", [value]) => format!("LOG(E(), {value})"),
             ("first" | "last" | "any_value", [value, _]) => format!("{name}({value})"),

@@ -18,11 +18,12 @@ use super::parse::{parse_query, parse_select_item};
 use super::resolve::{Resolver, quoted};
 use super::scope::{Columns, Names, Relation, Scope};
 use super::script::QueryText;
-use super::types::nearest_spark_type;
+use super::types::{nearest_spark_type, spark_type_name};
 use super::watermark::{MakeWatermark, place_watermarks};
 use crate::error::{Error, Result};
 use crate::functions::generator::expand_generators;
 use crate::functions::window_rewrite::rewrite_time_windows;
+use arrow::datatypes::DataType;
 
 /// Plans a query over the tables of a session. The state must come from [`crate::functions::session_builder`].
 ///
@@ -49,7 +50,28 @@ pub async fn plan_query(
 pub fn finish_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = expand_generators(plan)?;
     let plan = rewrite_time_windows(plan)?;
+    refuse_sets_of_maps(&plan)?;
     with_spark_types(with_common_types(plan)?)
+}
+
+/// Maps have no equality in Spark's sets.
+fn refuse_sets_of_maps(plan: &LogicalPlan) -> Result<()> {
+    if let LogicalPlan::Distinct(distinct) = plan {
+        let input = distinct.input();
+        let mut fields = input.schema().fields().iter();
+        if let Some(map) = fields.find(|field| matches!(field.data_type(), DataType::Map(..))) {
+            return Err(Error::analysis_class(
+                "UNSUPPORTED_FEATURE.SET_OPERATION_ON_MAP_TYPE",
+                format!(
+                    "The feature is not supported: Cannot have MAP type columns in a set operation (INTERSECT, EXCEPT, etc.), but \
+                     the type of column `{}` is \"{}\". Select map_entries(..) of it, sorted, instead.",
+                    map.name(),
+                    spark_type_name(map.data_type()).to_uppercase()
+                ),
+            ));
+        }
+    }
+    plan.inputs().into_iter().try_for_each(refuse_sets_of_maps)
 }
 
 /// DataFusion gives `CASE WHEN c THEN 1 ELSE 2.5 END` its common type only when it analyses a plan: where that changes

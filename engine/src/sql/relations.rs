@@ -1,12 +1,16 @@
 //! The relations of a `FROM`: which columns they bring into scope, under which names.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, LateralView, ObjectName, ObjectNamePart, SelectItem, SetExpr,
-    TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins,
+    Expr, FunctionArg, FunctionArgExpr, Ident, Join, JoinConstraint, JoinOperator, LateralView, ObjectName,
+    ObjectNamePart, SelectItem, SetExpr, TableAlias, TableAliasColumnDef, TableFactor, TableWithJoins,
+    visit_expressions,
 };
+use std::ops::ControlFlow;
 
 use super::STREAM_PREFIX;
+use super::calls::call;
 use super::catalog::parts;
+use super::expressions::lower_name;
 use super::resolve::{Resolver, object_name, quote_ident, quoted, table_alias};
 use super::scope::{Columns, Names, Relation, Scope, place, quote};
 use crate::error::{Error, Result};
@@ -40,8 +44,12 @@ impl Resolver<'_> {
             operator,
             JoinOperator::Semi(_) | JoinOperator::LeftSemi(_) | JoinOperator::Anti(_) | JoinOperator::LeftAnti(_)
         );
+        if let JoinOperator::CrossJoin(on @ JoinConstraint::On(_)) = operator {
+            *operator = JoinOperator::Inner(on.clone());
+        }
         match constraint(operator) {
             Some(JoinConstraint::On(condition)) => {
+                refuse_time_window(condition)?;
                 self.expr(condition, &Names { scope, outer })?;
             }
             Some(JoinConstraint::Using(columns)) => {
@@ -95,6 +103,9 @@ impl Resolver<'_> {
         outer: Option<&Names>,
     ) -> Result<()> {
         self.rewrite_table_clauses(factor, outer)?;
+        if let Some(subquery) = generator_relation(factor)? {
+            *factor = subquery;
+        }
         match factor {
             TableFactor::Table { name, alias, args: None, .. } => {
                 let (columns, default_alias) = self.table(name)?;
@@ -219,7 +230,7 @@ pub(crate) fn rename(columns: &mut Columns, aliases: &mut [TableAliasColumnDef])
 pub(crate) fn lateral_join(view: LateralView) -> Result<Join> {
     let LateralView { mut lateral_view, lateral_view_name, mut lateral_col_alias, outer } = view;
     if let (true, Expr::Function(function)) = (lateral_col_alias.is_empty(), &lateral_view) {
-        let names: &[&str] = match super::expressions::lower_name(function).trim_end_matches("_outer") {
+        let names: &[&str] = match lower_name(function).trim_end_matches("_outer") {
             "posexplode" => &["pos", "col"],
             _ => &["col"],
         };
@@ -240,6 +251,44 @@ pub(crate) fn lateral_join(view: LateralView) -> Result<Join> {
     let alias = Some(table_alias(alias.as_deref().unwrap_or("__lateral")));
     let relation = TableFactor::Derived { lateral: true, subquery: Box::new(subquery), alias, sample: None };
     Ok(Join { relation, global: false, join_operator: JoinOperator::CrossJoin(JoinConstraint::None) })
+}
+
+/// `LATERAL explode(x) AS t(a, b)` as `LATERAL (SELECT explode(x) AS (a, b)) AS t`.
+fn generator_relation(factor: &TableFactor) -> Result<Option<TableFactor>> {
+    let TableFactor::Function { lateral: true, name, args, alias, .. } = factor else { return Ok(None) };
+    let name = parts(name).join(".");
+    if !super::generator_name(&name.to_lowercase()) {
+        return Ok(None);
+    }
+    let values = args.iter().filter_map(|arg| match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    });
+    let aliases = alias.as_ref().map(|alias| alias.columns.iter().map(|column| column.name.clone()).collect());
+    let view = LateralView {
+        lateral_view: call(&name, values.collect()),
+        lateral_view_name: ObjectName(alias.iter().map(|a| ObjectNamePart::Identifier(a.name.clone())).collect()),
+        lateral_col_alias: aliases.unwrap_or_default(),
+        outer: false,
+    };
+    Ok(Some(lateral_join(view)?.relation))
+}
+
+/// Spark finds time windows in select lists and grouping only; one in a join's condition leaves the join unresolved, and
+/// with it every column above.
+fn refuse_time_window(condition: &Expr) -> Result<()> {
+    let found = visit_expressions(condition, |expr| match expr {
+        Expr::Function(call) if ["window", "session_window"].contains(&&*lower_name(call)) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    if found.is_continue() {
+        return Ok(());
+    }
+    Err(Error::analysis_class(
+        "UNRESOLVED_COLUMN.WITH_SUGGESTION",
+        "A time window in the condition of a join cannot be resolved. Select window(..) AS w in a subquery on each side, and \
+         join on the columns w.",
+    ))
 }
 
 fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {

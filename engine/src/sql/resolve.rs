@@ -7,11 +7,14 @@
 
 use datafusion::sql::sqlparser::ast::{
     Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, Value, WildcardAdditionalOptions,
+    SelectItemQualifiedWildcardKind, SetExpr, TableAlias, Value, WildcardAdditionalOptions, visit_expressions,
 };
+use std::ops::ControlFlow;
 
-use super::calls::call;
+use super::calls::{call, positional};
 use super::catalog::{Catalog, parts};
+use super::duplicates::marked;
+use super::expressions::lower_name;
 use super::names::Namer;
 use super::relations::{lateral_join, rename};
 use super::scope::{Columns, Names, Relation, Scope, quote};
@@ -126,6 +129,8 @@ impl<'a> Resolver<'a> {
             self.named_window(definition, &names)?;
         }
         let windows = self.window_calls(select)?;
+        refuse_grouping_without_sets(select)?;
+        refuse_lost_windows(select)?;
         let output = self.projection(&mut select.projection, &names, &windows)?;
         self.group_by(&mut select.group_by, &select.projection, &output, &names, &windows)?;
         for condition in [&mut select.having, &mut select.qualify].into_iter().flatten() {
@@ -170,19 +175,27 @@ impl<'a> Resolver<'a> {
                     match alias {
                         None => output.columns.open = true,
                         Some(alias) => {
-                            output.columns.names.push(alias.clone());
-                            if bare_column(expr) != Some(alias.as_str()) {
-                                let expr = expr.clone();
-                                item = SelectItem::ExprWithAlias { expr, alias: quoted(&alias) };
+                            let bare = bare_column(expr) == Some(alias.as_str());
+                            let again =
+                                if bare { repeats_column(&done, expr) } else { output.columns.names.contains(&alias) };
+                            if again || !bare {
+                                let shown =
+                                    if again { marked(&alias, output.columns.names.len()) } else { alias.clone() };
+                                item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: quoted(&shown) };
                             }
+                            output.columns.names.push(alias);
                         }
                     }
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
                     self.expr_with(expr, names, &output.aliases, windows)?;
-                    quote_ident(alias);
-                    output.columns.names.push(alias.value.clone());
                     output.aliases.push((alias.value.clone(), expr.clone()));
+                    let again = output.columns.names.contains(&alias.value);
+                    output.columns.names.push(alias.value.clone());
+                    if again {
+                        alias.value = marked(&alias.value, output.columns.names.len());
+                    }
+                    quote_ident(alias);
                 }
                 SelectItem::ExprWithAliases { expr, aliases } => {
                     self.expr_with(expr, names, &output.aliases, windows)?;
@@ -310,6 +323,72 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// Spark makes a column of the window that a select groups by before it looks at HAVING and at `window_time`, which then
+/// ask for the event time that is gone.
+fn refuse_lost_windows(select: &Select) -> Result<()> {
+    let window = |expr: &Expr| matches!(expr, Expr::Function(call) if lower_name(call) == "window");
+    let breaks = |found: bool| if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let slides = |expr: &Expr| matches!(expr, Expr::Function(call) if window(expr) && positional(call).len() > 2);
+    if let Some(having) = &select.having
+        && visit_expressions(having, |expr| breaks(window(expr))).is_break()
+    {
+        let class = match visit_expressions(having, |expr| breaks(slides(expr))).is_break() {
+            true => "MISSING_ATTRIBUTES.RESOLVED_ATTRIBUTE_MISSING_FROM_INPUT",
+            false => "UNRESOLVED_COLUMN.WITH_SUGGESTION",
+        };
+        return Err(Error::analysis_class(
+            class,
+            "HAVING cannot call window(..): the event time is no longer there after grouping. Select the window under a name \
+             in a subquery, and write the condition as WHERE around it.",
+        ));
+    }
+    let GroupByExpr::Expressions(keys, _) = &select.group_by else { return Ok(()) };
+    let of_window = |expr: &Expr| {
+        breaks(
+            matches!(expr, Expr::Function(call) if lower_name(call) == "window_time" && positional(call).iter().any(window)),
+        )
+    };
+    let mut items = select.projection.iter().filter_map(|item| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
+    });
+    if keys.iter().any(window) && items.any(|item| visit_expressions(item, of_window).is_break()) {
+        return Err(Error::analysis_class(
+            "MISSING_AGGREGATION",
+            "window_time(window(..)) is not one of the columns grouped by. Group by the window in a subquery, and call \
+             window_time of its column around it.",
+        ));
+    }
+    Ok(())
+}
+
+/// `grouping()` and `grouping_id()` ask in which of several grouping sets a row is.
+fn refuse_grouping_without_sets(select: &Select) -> Result<()> {
+    let is_set = |key: &Expr| matches!(key, Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_));
+    if let GroupByExpr::Expressions(keys, modifiers) = &select.group_by
+        && (keys.iter().any(is_set) || !modifiers.is_empty())
+    {
+        return Ok(());
+    }
+    let asks = |expr: &Expr| match expr {
+        Expr::Function(call) if ["grouping", "grouping_id"].contains(&&*lower_name(call)) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let mut items = select.projection.iter().filter_map(|item| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr),
+        _ => None,
+    });
+    if items.any(|item| visit_expressions(item, asks).is_break())
+        || select.having.as_ref().is_some_and(|having| visit_expressions(having, asks).is_break())
+    {
+        return Err(Error::analysis_class(
+            "UNSUPPORTED_GROUPING_EXPRESSION",
+            "grouping()/grouping_id() can only be used with GroupingSets/Cube/Rollup. Leave it out, or group by sets.",
+        ));
+    }
+    Ok(())
+}
+
 /// The columns after `EXCEPT (...)`, whose names are replaced by the right spelling.
 fn excluded(mut columns: Columns, options: &mut WildcardAdditionalOptions) -> Result<Columns> {
     let Some(except) = &mut options.opt_except else { return Ok(columns) };
@@ -332,6 +411,22 @@ fn excluded(mut columns: Columns, options: &mut WildcardAdditionalOptions) -> Re
 fn extend(all: &mut Columns, more: Columns) {
     all.names.extend(more.names);
     all.open |= more.open;
+}
+
+/// Whether a bare column would be there twice: the same column, or one of its name that is no column of another relation.
+fn repeats_column(done: &[SelectItem], column: &Expr) -> bool {
+    let name = bare_column(column);
+    let relation = |expr: &Expr| match expr {
+        Expr::CompoundIdentifier(parts) => parts.first().map(|part| part.value.clone()),
+        _ => None,
+    };
+    done.iter().any(|item| match item {
+        SelectItem::UnnamedExpr(other) => {
+            bare_column(other) == name && (relation(other) == relation(column) || relation(other).is_none())
+        }
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.as_str()) == name,
+        _ => false,
+    })
 }
 
 /// The name of a select item that is a column and nothing more.

@@ -1,7 +1,7 @@
 //! Which joins with streams there are: by type, by side, by output mode, and with which watermarks (`spec/05`, keys J1 to
 //! J5; what the watermarks are for: `spec/04` section 3).
 
-use datafusion::logical_expr::{Join, JoinType};
+use datafusion::logical_expr::{Join, JoinType, LogicalPlan};
 
 use crate::error::{Error, Result};
 use crate::plan::join_bounds::{Side, event_time_key, range};
@@ -47,6 +47,25 @@ pub(super) fn check_join(join: &Join, mode: OutputMode) -> Result<()> {
             )),
         },
     }
+}
+
+/// In Spark's first format of join state only inner joins are right; Spark finds out in the query's first batch.
+pub(super) fn check_first_format(plan: &LogicalPlan) -> Result<()> {
+    if let LogicalPlan::Join(join) = plan
+        && join.join_type != JoinType::Inner
+        && is_streaming(&join.left)
+        && is_streaming(&join.right)
+    {
+        return Err(Error::analysis_class(
+            "STREAM_FAILED",
+            format!(
+                "The query is using stream-stream {} with state format version 1 - correctness issue is discovered. Leave \
+                 spark.sql.streaming.join.stateFormatVersion as it is. See SPARK-26154 for more details.",
+                join_name(join.join_type)
+            ),
+        ));
+    }
+    plan.inputs().into_iter().try_for_each(check_first_format)
 }
 
 fn check_stream_stream_join(join: &Join, mode: OutputMode) -> Result<()> {

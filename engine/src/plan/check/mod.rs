@@ -21,7 +21,7 @@ use super::groups::KeyedFunction;
 use super::nodes::as_node;
 use super::relation::{has_streaming_subquery, is_streaming};
 use super::watermark::{event_time_columns, mark_of};
-use crate::conf::Conf;
+use crate::conf::{Conf, JOIN_STATE_FORMAT};
 use crate::error::{Error, Result};
 use crate::functions::sample::{MONOTONICALLY_INCREASING_ID, SAMPLE_CALL};
 use crate::functions::window::SESSION_WINDOW_KEY;
@@ -38,6 +38,8 @@ pub struct CheckSettings {
     pub unsupported_operations: bool,
     /// `spark.sql.streaming.statefulOperator.checkCorrectness.enabled`.
     pub correctness: bool,
+    /// Whether joins are asked to keep their state in Spark's format 1 ([`JOIN_STATE_FORMAT`]).
+    pub first_join_format: bool,
 }
 
 impl CheckSettings {
@@ -46,6 +48,7 @@ impl CheckSettings {
         Ok(Self {
             unsupported_operations: conf.boolean("spark.sql.streaming.unsupportedOperationCheck")?,
             correctness: conf.boolean("spark.sql.streaming.statefulOperator.checkCorrectness.enabled")?,
+            first_join_format: conf.get(JOIN_STATE_FORMAT) == Some("1"),
         })
     }
 }
@@ -57,6 +60,9 @@ pub fn check_streaming(plan: &LogicalPlan, mode: OutputMode, settings: &CheckSet
             "INVALID_SUBQUERY_EXPRESSION.STREAMING_QUERY",
             "Invalid subquery: Streaming query is not allowed in subquery expressions. Join with the stream instead.",
         ));
+    }
+    if settings.first_join_format {
+        joins::check_first_format(plan)?;
     }
     if !settings.unsupported_operations {
         return Ok(());
