@@ -19,13 +19,13 @@ pub fn plant(name: &'static str) -> bool {
 
 /// Whether the bug of this name is planted in this thread.
 #[cfg(feature = "planted-bugs")]
-pub(crate) fn planted(name: &str) -> bool {
+pub fn planted(name: &str) -> bool {
     PLANTED.get() == name
 }
 
 /// Whether the bug of this name is planted in this thread: this build has none.
 #[cfg(not(feature = "planted-bugs"))]
 #[inline(always)]
-pub(crate) const fn planted(_name: &str) -> bool {
+pub const fn planted(_name: &str) -> bool {
     false
 }

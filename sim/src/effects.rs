@@ -24,7 +24,7 @@ use wavetank_engine::storage::DurableLocal;
 
 use crate::clock::VirtualClock;
 use crate::disk::CrashImage;
-use crate::fault::{Fault, Harm};
+use crate::fault::{Fault, Harm, Mishap};
 use crate::plant::{Bug, Plant};
 
 /// What is done to a path.
@@ -160,6 +160,8 @@ struct Inner {
     life_effects_count: u64,
     life_effects_limit: Option<u64>,
     trace: Vec<Effect>,
+    /// How many requests to the object store are still refused.
+    busy_count: u32,
     waker: Option<Waker>,
     probe: Option<Probe>,
     /// For planted bugs: what is done after the next effect of a kind.
@@ -247,6 +249,7 @@ impl Effects {
         inner.counts.clear();
         inner.held.clear();
         inner.life_effects_count = 0;
+        inner.busy_count = 0;
         inner.life
     }
 
@@ -316,7 +319,7 @@ impl Effects {
             inner.fired.insert(key.clone());
         }
         let bug = if inner.plants.is_empty() { None } else { inner.plants.get(&kind_of(&key.1)).cloned() };
-        let mut begun = Begun { life, op, name: key.1, injected: None, after: None, bug };
+        let mut begun = Begun { life, op, name: key.1, injected: None, mishap: None, after: None, bug };
         if let Some(probe) = inner.probe.clone() {
             drop(inner);
             probe(life, &begun.name, true);
@@ -338,6 +341,10 @@ impl Effects {
                 Harm::Denied => begun.injected = Some(Injected::Denied),
                 Harm::Slow { us } => passes_us += us,
                 Harm::StepWall { us } => steps_us += us,
+                Harm::Busy { times } => inner.busy_count = inner.busy_count.max(times),
+                Harm::Late { us } => begun.mishap = Some(Mishap::Late { us }),
+                Harm::Cut { bytes, quietly } => begun.mishap = Some(Mishap::Cut { bytes, quietly }),
+                Harm::SelfConflict => begun.mishap = Some(Mishap::SelfConflict),
             }
         }
         drop(inner); // alarms that fire now may look at the seam
@@ -348,6 +355,14 @@ impl Effects {
             self.clock.advance_us(passes_us);
         }
         Ok(begun)
+    }
+
+    /// Whether the object store is too busy for the request that has begun.
+    pub(crate) fn is_busy(&self) -> bool {
+        let mut inner = self.inner();
+        let busy = inner.busy_count > 0;
+        inner.busy_count = inner.busy_count.saturating_sub(1);
+        busy
     }
 
     /// The second half of [`Effects::perform`]: writes the trace; fails when the caller must not learn of the effect.
@@ -417,12 +432,19 @@ pub struct Begun {
     name: String,
     /// The error to give instead of doing it.
     pub injected: Option<Injected>,
+    /// What goes wrong with it if it is a request to the object store.
+    pub mishap: Option<Mishap>,
     /// A bug that is planted at it.
     pub bug: Option<Bug>,
     after: Option<Harm>,
 }
 
 impl Begun {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The injected error, if there is one, for effects that it prevents altogether.
     pub fn check(&self) -> io::Result<()> {
         self.injected.map_or(Ok(()), |injected| Err(injected.into()))

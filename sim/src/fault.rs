@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::CrashImage;
 
+/// With how many errors of the object store an engine may give up.
+pub const PATIENCE: u32 = 6;
+
 /// What goes wrong at an effect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "harm", rename_all = "kebab-case")]
@@ -38,6 +41,45 @@ pub enum Harm {
         /// By how much, in microseconds.
         us: i64,
     },
+    /// The object store answers 503 to this request and to the ones after it.
+    Busy {
+        /// To how many in all.
+        times: u32,
+    },
+    /// The request to the object store times out, and is done later all the same, even when its sender is long dead.
+    Late {
+        /// How much later, in microseconds.
+        us: u64,
+    },
+    /// The object store sends a part of what it announced.
+    Cut {
+        /// How many bytes it sends.
+        bytes: u64,
+        /// Whether the answer then just ends; otherwise it ends with an error.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        quietly: bool,
+    },
+    /// The conditional put is done, and is told that the object was there already: it was made twice on its way.
+    SelfConflict,
+}
+
+/// What goes wrong with a request to the object store besides its being refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// See [`Harm::Late`].
+    Late {
+        /// How much later, in microseconds.
+        us: u64,
+    },
+    /// See [`Harm::Cut`].
+    Cut {
+        /// How many bytes are sent.
+        bytes: u64,
+        /// Whether the answer then just ends.
+        quietly: bool,
+    },
+    /// See [`Harm::SelfConflict`].
+    SelfConflict,
 }
 
 impl Harm {
@@ -46,6 +88,16 @@ impl Harm {
         match self {
             Self::CrashBefore { image } | Self::CrashAfter { image } => Some(*image),
             _ => None,
+        }
+    }
+
+    /// How many tries it may cost a caller who tries again ([`PATIENCE`]): none when it gives no error.
+    pub fn tries(&self) -> u32 {
+        match self {
+            Self::CrashBefore { .. } | Self::CrashAfter { .. } | Self::Slow { .. } | Self::StepWall { .. } => 0,
+            Self::Denied => PATIENCE,
+            Self::Busy { times } => *times,
+            _ => 1,
         }
     }
 }
@@ -61,6 +113,11 @@ impl fmt::Display for Harm {
             Self::LostReply => f.write_str("reply lost"),
             Self::Slow { us } => write!(f, "takes {us} us"),
             Self::StepWall { us } => write!(f, "wall clock set by {us} us"),
+            Self::Busy { times } => write!(f, "503 {times} times"),
+            Self::Late { us } => write!(f, "times out, done {us} us later"),
+            Self::Cut { bytes, quietly: false } => write!(f, "cut off after {bytes} bytes"),
+            Self::Cut { bytes, quietly: true } => write!(f, "ends after {bytes} bytes"),
+            Self::SelfConflict => f.write_str("conflicts with itself"),
         }
     }
 }

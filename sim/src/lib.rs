@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! world:      clock.rs    virtual time, idle time is skipped     world.rs    one seed's world: lives, crashes, reboots
+//!             blob/       an object store, like S3               droppers.rs what is on both, for those outside
 //!             effects.rs  the seam: stable names, the trace      disk/       a disk with un-synced effects, crash images
 //!             fault.rs    what goes wrong, bound to a name       tape.rs, witness.rs   a source and a sink outside
 //! run:        scenario.rs a run written down                     subject.rs  what lives in the world
 //!             pipeline.rs the engine, as that                    runner.rs   runs a scenario and judges it
 //!             observe.rs  what readers of sinks and logs see     reports.rs  what the engine says of its batches
 //! reference:  model/      a naive interpreter of the same queries, sharing no code with the engine
-//!             oracle.rs   that model against a run, batch by batch
+//!             oracle.rs   that model against a run, batch by batch   files.rs   a run over files that change
 //! itself:     plant.rs    bugs planted at the seam               bugs.rs     all of them, by name
 //!             barriers.rs is each sync, and each order, needed?
 //! failure:    sweep.rs    every crash point of a scenario        exhaust.rs  of these scenarios
@@ -24,14 +25,17 @@
 //! only take different runs, never parts of one.
 
 pub mod barriers;
+pub mod blob;
 pub mod bugs;
 pub mod campaign;
 pub mod clock;
 pub mod disk;
 pub mod draw;
+mod droppers;
 pub mod effects;
 pub mod exhaust;
 pub mod fault;
+mod files;
 #[cfg(test)]
 mod mini;
 pub mod model;
@@ -55,6 +59,7 @@ pub mod user;
 pub mod witness;
 pub mod world;
 
+pub use blob::SimBlob;
 pub use clock::VirtualClock;
 pub use disk::{CrashImage, SimDisk, SimPosix};
 pub use effects::{Death, Effect, Effects, Outcome};

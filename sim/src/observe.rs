@@ -10,14 +10,13 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use wavetank_engine::sink::OutputMode;
 
-use crate::disk::SimDisk;
 use crate::witness::{Witnesses, json_rows};
-use crate::world::HOME;
+use crate::world::{HOME, World};
 
 /// What can be seen from outside at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// By sink: a witness's name, or a folder relative to the home.
+    /// By sink: a witness's name, or a folder: relative to the home, or a location of the object store.
     pub sinks: BTreeMap<String, Seen>,
     /// By checkpoint folder, relative to the home.
     pub logs: BTreeMap<String, Logs>,
@@ -58,24 +57,21 @@ impl Seen {
 }
 
 /// Looks at a world.
-pub fn observe(disk: &SimDisk, witnesses: &Witnesses) -> Observed {
-    look_at(disk.files(), witnesses)
+pub fn observe(world: &World, witnesses: &Witnesses) -> Observed {
+    look_at(world.files(), witnesses)
 }
 
 /// The logs of all checkpoints, as far as they are durable.
-pub fn durable_logs(disk: &SimDisk) -> BTreeMap<String, Logs> {
-    look_at(disk.durable_files(), &Witnesses::default()).logs
+pub fn durable_logs(world: &World) -> BTreeMap<String, Logs> {
+    look_at(world.durable_files(), &Witnesses::default()).logs
 }
 
-fn look_at(files: Vec<(String, Option<Bytes>)>, witnesses: &Witnesses) -> Observed {
+fn look_at(files: BTreeMap<String, Bytes>, witnesses: &Witnesses) -> Observed {
     let mut observed = Observed::default();
     for (name, witness) in witnesses.seen() {
         let seen = Seen { mode: witness.mode, batches: witness.batches, complaints: witness.complaints };
         observed.sinks.insert(name, seen);
     }
-    let prefix = format!("{HOME}/");
-    let files: BTreeMap<String, Bytes> =
-        files.into_iter().filter_map(|(path, data)| Some((path.strip_prefix(&prefix)?.to_owned(), data?))).collect();
     for (path, data) in &files {
         let Some((folder, name)) = path.rsplit_once('/') else { continue };
         if let Some(root) = folder.strip_suffix("/_spark_metadata") {
@@ -275,7 +271,6 @@ mod tests {
     use wavetank_engine::storage::Posix;
 
     use super::*;
-    use crate::world::World;
 
     fn world_with(files: &[(&str, &str)]) -> Observed {
         let world = World::new(0);
@@ -287,7 +282,7 @@ mod tests {
             }
             outside.write(full.as_ref(), text.as_bytes()).unwrap();
         }
-        observe(world.disk(), &Witnesses::default())
+        observe(&world, &Witnesses::default())
     }
 
     fn added(path: &str) -> String {

@@ -16,6 +16,7 @@ use serde_json::Value as Json;
 use wavetank_engine::sql::types::spark_type_name;
 use wavetank_engine::sql::{Statement, parse_script};
 
+use crate::files::judge_files;
 use crate::model::{
     Batch, Bucket, Model, OutputMode, Query, Source, Stage, Type, Value, View, ViewKind, parse_schema, parse_timestamp,
 };
@@ -35,6 +36,9 @@ pub enum Judged {
 
 /// Judges a finished run by the model.
 pub fn judge_by_model(scenario: &Scenario, run: &Run) -> Judged {
+    if let Some(judged) = judge_files(scenario, run) {
+        return judged;
+    }
     let mut pipeline = match read_pipeline(scenario) {
         Ok(pipeline) => pipeline,
         Err(why) => return Judged::Beyond(why),
@@ -197,12 +201,9 @@ fn input_rows(pipeline: &Pipeline, source: usize, scenario: &Scenario, run: &Run
         Input::Folder(folder) => {
             let mut files: BTreeMap<&str, Rows> = BTreeMap::new();
             for step in &scenario.steps {
-                if let Step::Drop { file, rows, torn: false } = step {
-                    if files.insert(file, decode(rows)?).is_some() {
-                        return Err(format!("{file} is dropped twice"));
-                    }
-                } else if matches!(step, Step::Drop { .. } | Step::Remove { .. }) {
-                    return Err("files that are torn or removed".to_owned());
+                // Files that change are judged elsewhere.
+                if let Step::Drop { file, rows, .. } = step {
+                    files.insert(file, decode(rows)?);
                 }
             }
             let mut steps: Vec<Rows> = Vec::new();
@@ -216,6 +217,29 @@ fn input_rows(pipeline: &Pipeline, source: usize, scenario: &Scenario, run: &Run
             Ok(steps)
         }
     }
+}
+
+/// The files that came and are not in the source's log, or are there more than once.
+fn files_taken_otherwise_than_once(
+    pipeline: &Pipeline,
+    source: usize,
+    scenario: &Scenario,
+    run: &Run,
+) -> Result<Vec<Failure>, String> {
+    let Input::Folder(folder) = &pipeline.inputs[source] else { return Ok(Vec::new()) };
+    let taken = source_log(&pipeline.checkpoint, source, run)?;
+    let files = scenario.steps.iter().filter_map(|step| match step {
+        Step::Drop { file, .. } if file.starts_with(folder.as_str()) => Some(file),
+        _ => None,
+    });
+    let counted = files.map(|file| (file, taken.iter().filter(|(_, path)| path.ends_with(file.as_str())).count()));
+    Ok(counted
+        .filter(|(_, times)| *times != 1)
+        .map(|(file, times)| Failure {
+            kind: if times == 0 { FailureKind::Liveness } else { FailureKind::Rows },
+            text: format!("{file} was taken {times} times"),
+        })
+        .collect())
 }
 
 /// Which file was read in which step, from the file source's own log.
@@ -297,6 +321,9 @@ fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run
             kind: FailureKind::Liveness,
             text: format!("{read} of {} input steps were read", steps.len()),
         }));
+        for source in 0..pipeline.inputs.len() {
+            failures.extend(files_taken_otherwise_than_once(pipeline, source, scenario, run)?);
+        }
         if starts.iter().any(|start| start.batch_id > *done) {
             model.restart();
         }

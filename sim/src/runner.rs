@@ -11,18 +11,19 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use twox_hash::XxHash64;
 use wavetank_engine::environment::Clock;
 use wavetank_engine::sink::OutputMode;
-use wavetank_engine::storage::Posix;
 
+use crate::blob::SimBlob;
 use crate::disk::CrashImage;
 use crate::effects::{Death, Effect};
-use crate::fault::{Fault, Harm};
+use crate::fault::{Fault, Harm, PATIENCE};
+use crate::files;
 use crate::observe::{Logs, Observed, Seen, durable_logs, log_complaints, observe};
 use crate::panics;
 use crate::plant::EnginePlant;
@@ -31,7 +32,7 @@ use crate::scenario::{Scenario, Step};
 use crate::subject::{Life, Subject};
 use crate::tape::Tapes;
 use crate::witness::Witnesses;
-use crate::world::{Ended, HOME, World};
+use crate::world::{Ended, World};
 
 /// More lives than faults and restarts explain mean that the process never gets up again.
 const SPARE_LIVES: usize = 3;
@@ -228,9 +229,11 @@ impl<'a> Runner<'a> {
         world.effects().arm(scenario.faults.iter().cloned());
         world.effects().plant(scenario.plants.iter().cloned());
         // A pipeline may read a folder before the first file is in it.
-        let files =
-            scenario.steps.iter().filter_map(|step| if let Step::Drop { file, .. } = step { Some(file) } else { None });
-        files.for_each(|file| make_dirs(&world, &format!("{HOME}/{file}")));
+        let files = scenario.steps.iter().filter_map(|step| match step {
+            Step::Drop { file, .. } | Step::DropLater { file, .. } => Some(file),
+            _ => None,
+        });
+        files.for_each(|file| world.make_folder(file));
         Self {
             scenario,
             subject,
@@ -258,7 +261,7 @@ impl<'a> Runner<'a> {
         let last: Mutex<Option<(Vec<u64>, Left)>> = Mutex::default();
         self.world.effects().set_probe(Some(Arc::new(move |life, name: &str, before| {
             let step = step.load(Ordering::Relaxed) as u64;
-            let version = vec![u64::from(life), step, world.disk().version(), tapes.version(), witnesses.version()];
+            let version = vec![u64::from(life), step, world.version(), tapes.version(), witnesses.version()];
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
             let left = match &*last {
                 Some((known, left)) if *known == version => Arc::clone(left),
@@ -308,7 +311,7 @@ impl<'a> Runner<'a> {
         self.lives.push(end);
         if goes_on {
             let spare = self.scenario.steps.iter().filter(|step| **step == Step::Restart).count() + SPARE_LIVES;
-            if self.lives.len() > self.scenario.faults.len() + spare {
+            if self.lives.len() > self.scenario.faults.len() + spare + files::removals(self.scenario) {
                 let text = format!("after {} lives it still does not end: {:?}", self.lives.len(), self.lives.last());
                 self.fail(FailureKind::Liveness, text);
                 return false;
@@ -321,7 +324,7 @@ impl<'a> Runner<'a> {
     fn note_interruption(&mut self, end: &LifeEnd) {
         for (root, logs) in &self.observed.logs {
             let batch_id = logs.commits.keys().next_back().map_or(0, |done| done + 1);
-            let promised = logs.offsets.contains_key(&batch_id);
+            let promised = logs.offsets.contains_key(&batch_id) || self.is_promised_late(root, batch_id);
             self.starts.entry(root.clone()).or_default().push(Began { batch_id, promised });
         }
         if *end == LifeEnd::Restarted {
@@ -332,7 +335,8 @@ impl<'a> Runner<'a> {
         for (root, logs) in &self.observed.logs {
             let (promised, done) = (logs.offsets.keys().next_back(), logs.commits.keys().next_back());
             let Some(done) = done.filter(|done| promised == Some(*done)) else { continue };
-            let at = format!("{root}/commits/{done} link");
+            let op = if SimBlob::key(root).is_some() { "put" } else { "link" };
+            let at = format!("{root}/commits/{done} {op}");
             if !self.interruptions.iter().any(|known| known.at == at) {
                 let harm = Harm::CrashAfter { image: CrashImage::Kill };
                 self.interruptions.push(Fault { life: self.calm_life, at, harm });
@@ -353,12 +357,7 @@ impl<'a> Runner<'a> {
             }
             LifeEnd::Error(text) => {
                 let life = self.world.effects().life();
-                let excused = self
-                    .world
-                    .effects()
-                    .fired()
-                    .iter()
-                    .any(|(fired_life, at)| *fired_life == life && self.faults_at(life, at).any(harm_is_an_error));
+                let excused = self.is_excused(life, text) || files::excuses(self.scenario, text);
                 if !excused {
                     self.fail(FailureKind::Error, format!("life {life}: {text}"));
                 }
@@ -374,6 +373,30 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// Whether the faults of this life are a reason for a query to end with this error: one error of the disk is, what
+    /// an object store does is waited out unless there is much of it.
+    fn is_excused(&self, life: u32, text: &str) -> bool {
+        let (mut tries, mut late_promise) = (0, false);
+        for (fired_life, at) in self.world.effects().fired() {
+            for harm in self.faults_at(fired_life, &at) {
+                late_promise |= matches!(harm, Harm::Late { .. }) && fired_life < life;
+                if fired_life == life {
+                    tries += if SimBlob::key(&at).is_some() { harm.tries() } else { harm.tries() * PATIENCE };
+                }
+            }
+        }
+        // What was sent late meets a later life, which takes it for another writer.
+        tries >= PATIENCE || (late_promise && text.contains("CONCURRENT_STREAM_LOG_UPDATE"))
+    }
+
+    /// Whether a promise of this batch was sent late: the next life may find it.
+    fn is_promised_late(&self, root: &str, batch_id: u64) -> bool {
+        let at = format!("{root}/offsets/{batch_id} put");
+        let fired = self.world.effects().fired();
+        let mut puts = fired.iter().filter(|(_, name)| name.split('#').next() == Some(&at));
+        puts.any(|(life, name)| self.faults_at(*life, name).any(|harm| matches!(harm, Harm::Late { .. })))
+    }
+
     fn faults_at<'f>(&'f self, life: u32, at: &'f str) -> impl Iterator<Item = &'f Harm> {
         let named = move |name: &str| name.strip_suffix("#1").unwrap_or(name) == at;
         self.scenario.faults.iter().filter(move |f| f.life == life && named(&f.at)).map(|f| &f.harm)
@@ -386,15 +409,15 @@ impl<'a> Runner<'a> {
     /// Looks at the world from outside and judges the logs.
     fn look(&mut self) {
         if self.world.effects().death().is_none() {
-            self.world.disk().do_deferred();
+            self.world.do_deferred();
             self.world.effects().do_held();
         }
-        let now = observe(self.world.disk(), &self.witnesses);
+        let now = observe(&self.world, &self.witnesses);
         for complaint in log_complaints(&self.promised, &now, unlinks_float(self.scenario)) {
             self.fail(FailureKind::Log, complaint);
         }
         self.observed = now;
-        self.promised = durable_logs(self.world.disk());
+        self.promised = durable_logs(&self.world);
     }
 
     /// One life as a future: starts the subject and does the steps that are left.
@@ -454,24 +477,19 @@ impl<'a> Runner<'a> {
     }
 
     fn arrive(&self, step: &Step) {
-        let outside = self.world.disk().outside();
         match step {
             Step::Add { tape, rows } => self.tapes.add(tape, rows.clone()),
-            Step::Drop { file, rows, torn } => {
-                let mut text = rows.join("\n");
-                if !torn && !rows.is_empty() {
-                    text.push('\n');
-                }
-                let path = format!("{HOME}/{file}");
-                outside.write(path.as_ref(), text.as_bytes()).expect("the world outside has room");
-                outside.fsync_file(path.as_ref()).expect("the file was just written");
-                make_dirs(&self.world, &path);
+            Step::Drop { file, rows, torn } => self.world.drop_file(file, content(rows, *torn)),
+            Step::DropLater { ms, file, rows, torn } => {
+                let (file, data) = (file.clone(), content(rows, *torn));
+                self.world.later(*ms, move |world| world.drop_file(&file, data));
             }
-            Step::Remove { file } => {
-                let path = format!("{HOME}/{file}");
-                // It may have been removed before the crash.
-                let _ = outside.unlink(path.as_ref());
+            Step::Remove { file } => self.world.remove_file(file),
+            Step::RemoveLater { ms, file } => {
+                let file = file.clone();
+                self.world.later(*ms, move |world| world.remove_file(&file));
             }
+            Step::Touch { file, modified_ms } => self.world.date_file(file, *modified_ms),
             Step::Settle | Step::Wait { .. } | Step::Restart => {}
         }
     }
@@ -479,13 +497,10 @@ impl<'a> Runner<'a> {
     fn finish(self) -> Run {
         let effects = self.world.effects();
         effects.set_probe(None); // it holds the world
-        let home = format!("{HOME}/");
-        let history = self.world.disk().history().into_iter().filter_map(|(path, data)| {
-            Some((path.strip_prefix(&home)?.to_owned(), String::from_utf8_lossy(&data).into_owned()))
-        });
-        let history = history.collect();
+        let history = self.world.history().into_iter();
+        let history = history.map(|(path, data)| (path, String::from_utf8_lossy(&data).into_owned())).collect();
         Run {
-            digest: effects.trace_digest() ^ self.world.disk().digest(),
+            digest: effects.trace_digest() ^ self.world.digest(),
             trace: effects.take_trace(),
             lives: self.lives,
             failures: self.failures,
@@ -502,27 +517,16 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// Makes the directories above a path, and their names and the path's own durable.
-fn make_dirs(world: &World, path: &str) {
-    let outside = world.disk().outside();
-    let dirs: Vec<&Path> = Path::new(path).ancestors().skip(1).collect();
-    for dir in dirs.iter().rev() {
-        // Most are there already.
-        let _ = outside.mkdir(dir);
-    }
-    for dir in dirs {
-        outside.fsync_dir(dir).expect("the directories were just made");
-    }
+/// The content of a file with these lines.
+fn content(rows: &[String], torn: bool) -> Bytes {
+    let end = if torn || rows.is_empty() { "" } else { "\n" };
+    format!("{}{end}", rows.join("\n")).into()
 }
 
 /// Whether a crash of this scenario may bring back what was unlinked.
 fn unlinks_float(scenario: &Scenario) -> bool {
     let images = scenario.faults.iter().filter_map(|fault| fault.harm.crash_image());
     images.into_iter().any(|image| !matches!(image, CrashImage::Kill))
-}
-
-fn harm_is_an_error(harm: &Harm) -> bool {
-    matches!(harm, Harm::NoSpace | Harm::Eio | Harm::Denied | Harm::LostReply)
 }
 
 /// Everything that is wrong with a run, compared with the same scenario without faults but with the interruptions of

@@ -5,7 +5,8 @@
 //! script = "CREATE TABLE events (ts TIMESTAMP, k STRING) USING tape; ..."
 //!
 //! [[step]]                       # what the world outside does, in order
-//! do = "add"                     # rows for a tape (tape.rs); `drop` is the same for a folder of files
+//! do = "add"                     # rows for a tape (tape.rs); `drop` is the same for a folder of files, on the disk
+//!                                # or in the object store (`blob://bucket/in/a.json`)
 //! tape = "events"
 //! rows = ['{"ts":"2024-01-01T00:00:01Z","k":"a"}']
 //!
@@ -108,6 +109,32 @@ pub enum Step {
         /// Its path, relative to the world's home.
         file: String,
     },
+    /// What `drop` does, some time later, while the query goes on.
+    DropLater {
+        /// How much later, in milliseconds.
+        ms: u64,
+        /// As for `drop`.
+        file: String,
+        /// As for `drop`.
+        rows: Vec<String>,
+        /// As for `drop`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        torn: bool,
+    },
+    /// What `remove` does, some time later, while the query goes on.
+    RemoveLater {
+        /// How much later, in milliseconds.
+        ms: u64,
+        /// As for `remove`.
+        file: String,
+    },
+    /// A file is dated otherwise, as by a copy that keeps times.
+    Touch {
+        /// Its path, relative to the world's home.
+        file: String,
+        /// When it was changed, in milliseconds since the world began; negative is before.
+        modified_ms: i64,
+    },
     /// The query takes all there is.
     Settle,
     /// Virtual time passes while the query runs.
@@ -150,7 +177,7 @@ impl Step {
     /// The rows that arrive with this step.
     pub fn rows(&self) -> Option<&[String]> {
         match self {
-            Self::Add { rows, .. } | Self::Drop { rows, .. } => Some(rows),
+            Self::Add { rows, .. } | Self::Drop { rows, .. } | Self::DropLater { rows, .. } => Some(rows),
             _ => None,
         }
     }
@@ -158,7 +185,7 @@ impl Step {
     /// The rows that arrive with this step, to change them.
     pub fn rows_mut(&mut self) -> Option<&mut Vec<String>> {
         match self {
-            Self::Add { rows, .. } | Self::Drop { rows, .. } => Some(rows),
+            Self::Add { rows, .. } | Self::Drop { rows, .. } | Self::DropLater { rows, .. } => Some(rows),
             _ => None,
         }
     }
@@ -171,6 +198,9 @@ impl fmt::Display for Step {
             Self::Drop { file, rows, torn: false } => write!(f, "file {file} with {} lines", rows.len()),
             Self::Drop { file, rows, torn: true } => write!(f, "file {file}, half written, {} lines", rows.len()),
             Self::Remove { file } => write!(f, "file {file} is removed"),
+            Self::DropLater { ms, file, rows, .. } => write!(f, "file {file} with {} lines, {ms} ms later", rows.len()),
+            Self::RemoveLater { ms, file } => write!(f, "file {file} is removed, {ms} ms later"),
+            Self::Touch { file, modified_ms } => write!(f, "file {file} is dated {modified_ms} ms"),
             Self::Settle => f.write_str("the query takes all there is"),
             Self::Wait { ms } => write!(f, "{ms} ms pass"),
             Self::Restart => f.write_str("stop and start again"),
@@ -225,6 +255,9 @@ mod tests {
                 Step::Add { tape: "t".into(), rows: vec![r#"{"a":"it's"}"#.into()] },
                 Step::Drop { file: "in/a.json".into(), rows: vec!["{".into()], torn: true },
                 Step::Remove { file: "in/a.json".into() },
+                Step::DropLater { ms: 7, file: "in/b.json".into(), rows: vec!["{}".into()], torn: false },
+                Step::RemoveLater { ms: 8, file: "in/b.json".into() },
+                Step::Touch { file: "in/b.json".into(), modified_ms: -9 },
                 Step::Settle,
                 Step::Wait { ms: 10 },
                 Step::Restart,

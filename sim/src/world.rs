@@ -23,6 +23,7 @@ use tokio::runtime::{Builder, Runtime};
 use wavetank_engine::environment::{Clock, Entropy, Environment};
 use wavetank_engine::storage::{LocalStorage, Posix};
 
+use crate::blob::{self, Bucket, SimBlob};
 use crate::clock::{EPOCH_US, VirtualClock};
 use crate::disk::{CrashImage, SimDisk, SimPosix};
 use crate::effects::{Death, Effects};
@@ -36,6 +37,7 @@ pub struct World {
     clock: VirtualClock,
     effects: Effects,
     disk: SimDisk,
+    blob: SimBlob,
     /// A life may last this long, in virtual microseconds.
     patience_us: u64,
 }
@@ -66,7 +68,7 @@ impl<T> Ended<T> {
 /// A day: far longer than any scenario, so that only what never ends runs out of it.
 const PATIENCE_US: u64 = 86_400_000_000;
 /// How long a machine takes to come up again.
-const REBOOT_US: u64 = 1_234_567;
+pub(crate) const REBOOT_US: u64 = 1_234_567;
 /// More effects than any scenario needs in one life.
 const LIFE_EFFECTS_LIMIT: u64 = 50_000;
 
@@ -81,7 +83,8 @@ impl World {
         let outside = disk.outside();
         outside.mkdir(HOME.as_ref()).expect("an empty disk has room for a directory");
         disk.sync_all();
-        Self { entropy: Entropy::from_seed(seed), clock, effects, disk, patience_us: PATIENCE_US }
+        let blob = SimBlob::new(clock.clone());
+        Self { entropy: Entropy::from_seed(seed), clock, effects, disk, blob, patience_us: PATIENCE_US }
     }
 
     /// The clock of this world.
@@ -99,6 +102,11 @@ impl World {
         &self.disk
     }
 
+    /// The object store of this world.
+    pub fn blob(&self) -> &SimBlob {
+        &self.blob
+    }
+
     /// The random streams of this world.
     pub fn entropy(&self) -> Entropy {
         self.entropy
@@ -112,19 +120,21 @@ impl World {
     /// What the running life of the process is given to live in.
     pub fn environment(&self) -> Environment {
         let life = self.effects.life();
-        self.environment_over(Arc::new(self.disk.process(&self.effects, life)), life)
+        self.environment_over(self.disk.process(&self.effects, life), self.blob.process(&self.effects, life), life)
     }
 
     /// The world as somebody outside the process sees it: no effect, no fault, no trace.
     pub fn outside(&self) -> Environment {
-        self.environment_over(Arc::new(self.disk.outside()), u32::MAX)
+        self.environment_over(self.disk.outside(), self.blob.outside(), u32::MAX)
     }
 
-    fn environment_over(&self, posix: Arc<SimPosix>, life: u32) -> Environment {
+    fn environment_over(&self, posix: SimPosix, bucket: Bucket, life: u32) -> Environment {
         // Each start of a real process draws new randomness; so does each life.
         let entropy = self.entropy.fork("process").fork(&life.to_string());
-        let storage = LocalStorage::new(posix, HOME, u64::from(life));
-        Environment { clock: Arc::new(self.clock.clone()), storage: Arc::new(storage), entropy }
+        let clock = Arc::new(self.clock.clone());
+        let storage = LocalStorage::new(Arc::new(posix), HOME, u64::from(life)).with_clock(clock.clone());
+        let storage = storage.with_store(blob::ROOT, Arc::new(bucket));
+        Environment { clock, storage: Arc::new(storage), entropy }
     }
 
     /// Runs one life of the process, until the future is done, the process dies, or nothing happens any more. Tasks
@@ -173,11 +183,12 @@ impl World {
     pub fn crash(&self, image: CrashImage) {
         self.effects.kill(Death::Crash { at: "the moment of the crash".to_owned(), image });
         self.disk.crash(image, self.crash_entropy());
+        self.blob.forget_deferred();
     }
 
-    /// A digest of what the disk would hold after [`World::crash`] with this image.
+    /// A digest of what the disk and the object store would hold after [`World::crash`] with this image.
     pub fn digest_after(&self, image: CrashImage) -> u64 {
-        self.disk.digest_after(image, self.crash_entropy())
+        self.disk.digest_after(image, self.crash_entropy()) ^ self.blob.digest()
     }
 
     fn crash_entropy(&self) -> Entropy {
@@ -186,7 +197,7 @@ impl World {
 
     /// Begins the next life, on what the last one left: a restart, or after [`World::crash`] a recovery.
     pub fn reboot(&self) -> u32 {
-        self.disk.do_deferred();
+        self.do_deferred();
         // Whatever held a lock is gone, gracefully or not.
         self.disk.crash(CrashImage::Kill, self.entropy);
         // It takes a while to come up again: a life that asks the clock for what it should know is found.

@@ -5,7 +5,8 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::planted::planted;
 use crate::storage::{Folder, uri};
 
 /// The answer to [`Folder::put_new`].
@@ -41,13 +42,27 @@ impl Folder {
         uri::join(&self.uri_root, &self.file(name))
     }
 
-    /// The file's bytes, or `None` when it is not there.
+    /// The file's bytes, all of them, or `None` when it is not there.
     pub async fn get(&self, name: &str) -> Result<Option<Bytes>> {
-        match self.store.get(&self.file(name)).await {
-            Ok(found) => Ok(Some(found.bytes().await?)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+        let found = match self.store.get(&self.file(name)).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let announced = found.range.end - found.range.start;
+        let bytes = found.bytes().await?;
+        if bytes.len() as u64 != announced && !planted("a-short-answer-is-believed") {
+            // A log that seems to end early would be believed.
+            return Err(Error::checkpoint(
+                self.uri(name),
+                format!(
+                    "the storage announced {announced} bytes of it and sent {}. Start the query again; if this stays, \
+                     look for what is between it and the storage.",
+                    bytes.len()
+                ),
+            ));
         }
+        Ok(Some(bytes))
     }
 
     /// Size and time of the file, or `None` when it is not there.
@@ -73,6 +88,8 @@ impl Folder {
             Err(error) => return Err(error.into()),
         };
         match self.get(name).await? {
+            Some(_) if planted("another-writer-is-taken-for-oneself") => Ok(PutNew::Written),
+            Some(there) if planted("a-self-conflict-is-another-writer") => Ok(PutNew::AlreadyThere(there)),
             Some(there) if there == bytes => Ok(PutNew::Written),
             Some(there) => Ok(PutNew::AlreadyThere(there)),
             // Taken by something that is no file, or deleted since.

@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use crate::clock::SystemClock;
+use crate::environment::Clock;
 use crate::error::{Error, Result};
 use crate::storage::durable::DurableLocal;
-use crate::storage::{Folder, Lock, Posix, Storage, uri};
+use crate::storage::{Folder, Lock, PatientStore, Posix, Storage, uri};
 
 /// How URIs of local files start, before the path's own `/`.
 const LOCAL_ROOT: &str = "file://";
@@ -29,7 +31,16 @@ const LOCK_FILE: &str = ".wavetank.lock";
 pub struct LocalStorage {
     base_dir: String,
     local: Arc<DurableLocal>,
-    stores: BTreeMap<String, Arc<dyn ObjectStore>>,
+    stores: BTreeMap<String, Remote>,
+    clock: Arc<dyn Clock>,
+}
+
+/// A registered store.
+#[derive(Clone, Debug)]
+struct Remote {
+    store: Arc<dyn ObjectStore>,
+    /// Whether its passing faults are waited out.
+    patient: bool,
 }
 
 impl LocalStorage {
@@ -41,13 +52,29 @@ impl LocalStorage {
             base_dir: base_dir.to_string_lossy().into_owned(),
             local: Arc::new(DurableLocal::new(posix, "/", tag)),
             stores: BTreeMap::new(),
+            clock: Arc::new(SystemClock::new()),
         }
     }
 
+    /// The clock that waits for remote stores are measured by; the machine's own without this.
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// Registers a store for a scheme (`s3`: every authority) or for one authority of it (`s3://bucket`). The store's
-    /// paths are what follows the authority.
-    pub fn with_store(mut self, scheme: impl Into<String>, store: Arc<dyn ObjectStore>) -> Self {
-        self.stores.insert(scheme.into().trim_end_matches('/').to_string(), store);
+    /// paths are what follows the authority. What fails for a while is asked again ([`PatientStore`]).
+    pub fn with_store(self, scheme: impl Into<String>, store: Arc<dyn ObjectStore>) -> Self {
+        self.register(scheme.into(), Remote { store, patient: true })
+    }
+
+    /// As [`LocalStorage::with_store`], for a store whose every error is to be believed at once.
+    pub fn with_impatient_store(self, scheme: impl Into<String>, store: Arc<dyn ObjectStore>) -> Self {
+        self.register(scheme.into(), Remote { store, patient: false })
+    }
+
+    fn register(mut self, scheme: String, remote: Remote) -> Self {
+        self.stores.insert(scheme.trim_end_matches('/').to_string(), remote);
         self
     }
 
@@ -75,7 +102,7 @@ impl LocalStorage {
     fn remote_folder(&self, scheme: &str, rest: &str, location: &str) -> Result<Folder> {
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let root = format!("{scheme}://{authority}");
-        let Some(store) = self.stores.get(&root).or_else(|| self.stores.get(scheme)) else {
+        let Some(remote) = self.stores.get(&root).or_else(|| self.stores.get(scheme)) else {
             let known: Vec<_> = self.stores.keys().map(|name| format!(", {name}")).collect();
             return Err(Error::analysis(format!(
                 "No storage is registered for '{location}'. Known are local paths, file:/{}. Write one of these, or \
@@ -86,7 +113,11 @@ impl LocalStorage {
         let decoded = uri::decode(path)
             .ok_or_else(|| unusable(location, "its percent-encoded bytes are not UTF-8; write the path itself"))?;
         let path = Path::parse(normalized(&decoded)).map_err(|error| unusable(location, &error.to_string()))?;
-        Ok(Folder { store: store.clone(), path, uri_root: root })
+        let store: Arc<dyn ObjectStore> = match remote.patient {
+            true => Arc::new(PatientStore::new(remote.store.clone(), self.clock.clone())),
+            false => remote.store.clone(),
+        };
+        Ok(Folder { store, path, uri_root: root })
     }
 }
 

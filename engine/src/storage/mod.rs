@@ -2,7 +2,7 @@
 //!
 //! Everything that the engine, its sources and its sinks keep goes through a [`Folder`]. Local paths go through
 //! [`DurableLocal`], which syncs what it acknowledges; other schemes go through whatever `object_store` offers for
-//! them, whose acknowledged objects are durable by themselves. Two things that object stores do not have are asked of
+//! them, whose acknowledged objects are durable by themselves, behind a [`PatientStore`] that waits out what passes. Two things that object stores do not have are asked of
 //! [`Storage`]: a lock that dies with its holder, and [`Storage::settle`].
 //!
 //! ```text
@@ -10,11 +10,11 @@
 //! local.rs       location texts -> folders                  uri.rs         paths <-> the URIs Spark writes
 //! durable.rs     ObjectStore over Posix, with fsync         disk.rs        its operations as posix calls in order
 //! posix.rs       the calls that needs                       real_posix.rs  those calls on a real disk
-//! contract.rs    one test suite for every implementation
+//! patient.rs     remote stores: retries, whole answers      contract.rs    one test suite for every implementation
 //! ```
 //!
 //! Absent from here: what the bytes mean (`checkpoint/` and `state/` know that), any use of `std::fs` outside
-//! `real_posix.rs`, and any retry of a remote store (its own client does that).
+//! `real_posix.rs`, and locks on remote stores: two runs on one checkpoint are found out by the logs' conditional puts.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ mod disk;
 mod durable;
 mod folder;
 mod local;
+mod patient;
 pub mod posix;
 mod real_posix;
 pub mod uri;
@@ -37,6 +38,7 @@ pub mod uri;
 pub use durable::DurableLocal;
 pub use folder::PutNew;
 pub use local::LocalStorage;
+pub use patient::PatientStore;
 pub use posix::{LockGuard, Posix};
 pub use real_posix::RealPosix;
 

@@ -123,6 +123,14 @@ impl SimDisk {
         state.sweep();
     }
 
+    /// Somebody outside dates a file otherwise, durably.
+    pub fn date(&self, path: &Path, modified_us: i64) {
+        let mut state = self.state();
+        let Ok(ino) = state.live.find(path) else { return };
+        state.live.date(ino, modified_us);
+        state.durable.date(ino, modified_us);
+    }
+
     /// How many calls have effects that are not synced.
     pub fn unsynced_count(&self) -> usize {
         let state = self.state();

@@ -65,6 +65,13 @@ impl Tree {
         }
     }
 
+    /// Dates a file otherwise.
+    pub(super) fn date(&mut self, ino: Ino, at_us: i64) {
+        if let Some(Node::File { modified_us, .. }) = self.nodes.get_mut(&ino) {
+            *modified_us = at_us;
+        }
+    }
+
     /// Removes the name if it (still) leads to `ino`.
     pub(super) fn remove_name(&mut self, dir: Ino, name: &str, ino: Ino, now_us: i64) {
         if let Some(Node::Dir { names, modified_us }) = self.nodes.get_mut(&dir)

@@ -32,7 +32,7 @@ impl World {
     }
 
     fn storage(&self) -> LocalStorage {
-        LocalStorage::new(Arc::new(RealPosix), "/", 0).with_store("mem", self.store.clone())
+        LocalStorage::new(Arc::new(RealPosix), "/", 0).with_impatient_store("mem", self.store.clone())
     }
 
     fn folder(&self) -> Folder {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use wavetank_engine::planted::planted;
+
 /// Files seen, by URI or by name, with the time of their last change when they were seen.
 ///
 /// A file is new when nobody remembers it and it is not older than everything that was forgotten. What is forgotten is
@@ -28,6 +30,14 @@ impl SeenFiles {
     }
 
     pub(crate) fn is_new(&self, uri: &str, changed_ms: i64) -> bool {
+        if planted("equal-times-are-one-file") && self.times_ms.values().any(|known_ms| *known_ms == changed_ms)
+            || planted("late-files-are-lost") && changed_ms < self.newest_ms
+        {
+            return false;
+        }
+        if planted("a-file-made-again-is-read-again") && self.times_ms.get(self.key(uri)) != Some(&changed_ms) {
+            return true;
+        }
         changed_ms >= self.forgotten_before_ms && !self.times_ms.contains_key(self.key(uri))
     }
 

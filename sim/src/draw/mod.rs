@@ -6,8 +6,13 @@
 //!      ─ fork "rows"     ─► blocks of rows: times around the edges of windows and watermarks
 //!      ─ fork "steps"    ─► arrivals, settling, waiting, restarts
 //!      ─ fork "faults"   ─► which kinds are on (swarm), where they strike: names of an undisturbed run
+//!      ─ fork "places"   ─► what is in the object store, and "requests": what goes wrong there (places.rs)
+//!      ─ fork "changing files", "dates" ─► files that others still write (changing.rs), files with odd times
 //! ```
 //! Each stream is its own: drawing more rows does not move the faults.
+
+mod changing;
+mod places;
 
 use std::collections::BTreeMap;
 
@@ -22,6 +27,7 @@ use crate::effects::{Effect, Op};
 use crate::fault::{Fault, Harm};
 use crate::scenario::{Scenario, Step};
 use crate::shapes::{SHAPES, Shape};
+use places::Places;
 
 /// How long the windows of drawn pipelines are, in microseconds.
 const WINDOW_US: i64 = 10_000_000;
@@ -30,6 +36,9 @@ const DELAY_US: i64 = 5_000_000;
 
 /// The scenario of a seed, without faults.
 pub fn scenario(seed: u64) -> Scenario {
+    if let Some(scenario) = changing::scenario(seed) {
+        return scenario;
+    }
     let entropy = Entropy::from_seed(seed);
     let mut pipeline = entropy.fork("pipeline").stream();
     let shape = SHAPES.choose_weighted(&mut pipeline, |shape| shape.weight).expect("there are shapes");
@@ -40,32 +49,34 @@ pub fn scenario(seed: u64) -> Scenario {
         "append" if pipeline.random_ratio(1, 2) => *["json", "parquet"].choose(&mut pipeline).expect("two"),
         _ => "witness",
     };
+    let places = Places::drawn(entropy);
     Scenario {
         about: format!("drawn from seed {seed}"),
         seed,
-        script: script(shape, mode, files, sink),
+        script: script(shape, mode, files, sink, &places),
         settings: settings(&mut entropy.fork("settings").stream()),
         views: shape.scenario_views(),
         plants: Vec::new(),
-        steps: steps(&entropy, shape.tables, files),
+        steps: steps(&entropy, shape.tables, files, &places),
         faults: Vec::new(),
     }
 }
 
-fn script(shape: &Shape, mode: &str, files: bool, sink: &str) -> String {
+fn script(shape: &Shape, mode: &str, files: bool, sink: &str, places: &Places) -> String {
+    let Places { checkpoint, input, output } = places;
     let mut script = String::new();
     for table in shape.tables {
         let source = match files {
-            true => "json OPTIONS (path 'in', maxFilesPerTrigger '1')".to_owned(),
+            true => format!("json OPTIONS (path '{input}', maxFilesPerTrigger '1')"),
             false => format!("tape OPTIONS (name '{table}', blocksPerTrigger '1')"),
         };
         script.push_str(&format!("CREATE TABLE {table} (ts TIMESTAMP, k STRING, v BIGINT)\n  USING {source};\n"));
     }
     script.push_str(shape.views);
-    let target = if sink == "witness" { String::new() } else { "path 'out', ".to_owned() };
+    let target = if sink == "witness" { String::new() } else { format!("path '{output}', ") };
     script.push_str(&format!(
         "CREATE STREAMING TABLE out USING {sink}\n  OPTIONS ({target}outputMode '{mode}', checkpointLocation \
-         'checkpoint')\n  AS {};\n",
+         '{checkpoint}')\n  AS {};\n",
         shape.query
     ));
     script
@@ -102,19 +113,26 @@ fn settings(random: &mut ChaCha8Rng) -> BTreeMap<u32, BTreeMap<String, String>> 
 }
 
 /// Arrivals and what lies between them.
-fn steps(entropy: &Entropy, tables: &[&str], files: bool) -> Vec<Step> {
+fn steps(entropy: &Entropy, tables: &[&str], files: bool, places: &Places) -> Vec<Step> {
     let mut random = entropy.fork("steps").stream();
     let mut times = Times::drawn(entropy.fork("rows").stream());
+    let mut dates = entropy.fork("dates").stream();
+    let dated = files && dates.random_ratio(1, 4);
     let mut steps = Vec::new();
     let blocks = if random.random_ratio(1, 20) { random.random_range(10..14) } else { random.random_range(1..8) };
     for block in 0..blocks {
         let rows = times.rows();
         let table = tables.choose(&mut random).expect("each shape has a table");
         steps.push(if files {
-            Step::Drop { file: format!("in/{block:03}.json"), rows, torn: false }
+            Step::Drop { file: format!("{}/{block:03}.json", places.input), rows, torn: false }
         } else {
             Step::Add { tape: (*table).to_owned(), rows }
         });
+        if dated && dates.random_ratio(2, 3) {
+            // Two of one moment, one from before all others; none so old that a source may pass it over.
+            let modified_ms = *[0, 0, 1_000, 90_000, -1, -86_400_000].choose(&mut dates).expect("six");
+            steps.push(Step::Touch { file: format!("{}/{block:03}.json", places.input), modified_ms });
+        }
         match random.random_range(0..12) {
             0..5 => steps.push(Step::Settle),
             5..7 => steps.extend([Step::Settle, Step::Wait { ms: random.random_range(1..300) }, Step::Settle]),
@@ -237,6 +255,8 @@ pub fn faults(seed: u64, trace: &[Effect]) -> Vec<Fault> {
         };
         faults.push(Fault { life, at: effect.name.clone(), harm });
     }
+    faults.extend(places::faults(Entropy::from_seed(seed), trace));
+    faults.extend(changing::faults(seed, trace));
     faults.sort();
     faults.dedup_by(|a, b| a.life == b.life && a.at == b.at);
     faults
