@@ -149,16 +149,16 @@ impl Story {
 
 /// The versions that were there while the query ran, until it had taken all there was.
 fn until_settled(scenario: &Scenario, file: &str) -> Vec<Version> {
-    let (mut now, mut seen, mut readable) = (None, false, Vec::new());
+    let (mut now, mut begun, mut readable) = (None, false, Vec::new());
     for step in &scenario.steps {
         match (touched(step), step) {
-            (Some((of, version, _)), _) if of == file => now = version,
-            (None, Step::Settle | Step::Wait { .. } | Step::Restart) => {
-                seen |= now.is_some();
-                if seen {
-                    readable.push(now.clone());
-                }
-                if seen && *step == Step::Settle {
+            (Some((of, version, _)), _) if of == file => {
+                begun |= version.is_some();
+                now = version;
+            }
+            (None, Step::Settle | Step::Wait { .. } | Step::Restart) if begun => {
+                readable.push(now.clone());
+                if now.is_some() && *step == Step::Settle {
                     return readable;
                 }
             }
