@@ -22,7 +22,7 @@ pub fn scenarios() -> Vec<(&'static str, Scenario)> {
     };
     let mut stopped = tape("witness", "update", COUNTS, 2);
     stopped.steps.insert(2, Step::Restart);
-    vec![
+    let mut scenarios = vec![
         ("files into a folder of JSON, first batch", small("files", "json", "append", PLAIN, 1)),
         ("windows into a folder of JSON, append, a batch without data", tape("json", "append", WINDOWS, 2)),
         ("rows into a folder of Parquet", tape("parquet", "append", PLAIN, 2)),
@@ -33,7 +33,9 @@ pub fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("a snapshot of state", set(tape("witness", "update", COUNTS, 4), "stateStore.minDeltasForSnapshot", "1")),
         ("a purge of logs and state", set(tape("witness", "update", COUNTS, 4), "minBatchesToRetain", "1")),
         ("a compacted log", tape("json", "append", PLAIN, 11)),
-    ]
+    ];
+    scenarios.extend(crate::groups::swept());
+    scenarios
 }
 
 fn small(source: &str, sink: &str, mode: &str, query: &str, blocks: usize) -> Scenario {

@@ -17,6 +17,7 @@
 //!             page.rs     a failure as text                      picture.rs  its timeline as SVG
 //!             saved.rs    failures on disk, which run first the next time
 //! many:       draw.rs     a seed becomes a scenario              shapes.rs   of one of these pipelines
+//!             groups/     user functions over groups, by name
 //!             campaign.rs many seeds, and what they reached
 //! users:      user/       a user's own script in the world, with rows drawn from its schemas
 //! ```
@@ -36,6 +37,7 @@ pub mod effects;
 pub mod exhaust;
 pub mod fault;
 mod files;
+pub mod groups;
 #[cfg(test)]
 mod mini;
 pub mod model;

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
-use futures::future::{LocalBoxFuture, join_all};
+use futures::future::{LocalBoxFuture, join_all, select};
 use wavetank_engine::Result;
+use wavetank_engine::environment::Clock;
 use wavetank_engine::query::StreamingQuery;
 use wavetank_engine::session::SessionBuilder;
 use wavetank_sinks::MemoryTables;
 
+use crate::groups::Timing;
 use crate::oracle::{Judged, judge_by_model};
 use crate::runner::Run;
-use crate::scenario::{Keep, Scenario};
+use crate::scenario::{Keep, Scenario, View};
 use crate::subject::{Life, Running, Subject};
 use crate::user::GivenProvider;
 
@@ -23,12 +25,14 @@ pub struct Pipeline;
 /// The queries of a life.
 pub struct Queries {
     queries: Vec<StreamingQuery>,
+    /// For those that run a batch at every trigger, with data or without.
+    clock: Option<Arc<dyn Clock>>,
 }
 
 impl Queries {
     /// These queries as what is running.
     pub fn new(queries: Vec<StreamingQuery>) -> Self {
-        Self { queries }
+        Self { queries, clock: None }
     }
 }
 
@@ -43,6 +47,8 @@ impl Subject for Pipeline {
 }
 
 async fn start(life: Life<'_>) -> Result<Box<dyn Running>> {
+    let is_clocked = |view: &View| matches!(view.keep, Keep::Groups(job) if job.timing() == Timing::Clock);
+    let clock = life.views.iter().any(is_clocked).then(|| Arc::clone(&life.environment.clock));
     let nowhere = Arc::new(Mutex::new(std::io::sink()));
     let session = SessionBuilder::new(life.environment)
         .sources(wavetank_sources::providers())
@@ -61,11 +67,12 @@ async fn start(life: Life<'_>) -> Result<Box<dyn Running>> {
         let frame = match view.keep {
             Keep::DropDuplicates => from.drop_duplicates(&columns)?,
             Keep::DropDuplicatesWithinWatermark => from.drop_duplicates_within_watermark(&columns)?,
+            Keep::Groups(job) => job.over(&session, &from, &columns).await?,
         };
         session.register_view(&view.name, &frame)?;
     }
     let run = session.run_script(queries).await?;
-    Ok(Box::new(Queries::new(run.queries)))
+    Ok(Box::new(Queries { queries: run.queries, clock }))
 }
 
 /// A script in two parts, the second from its first streaming table on; all of it in the second if it is not to be cut.
@@ -78,11 +85,32 @@ fn set(session: &wavetank_engine::session::Session, settings: &BTreeMap<String, 
     settings.iter().try_for_each(|(key, value)| session.set_conf(key, value))
 }
 
+/// A query that runs a batch at every trigger is never idle: it has taken all there is when a batch that began after now
+/// had no data.
+async fn settle_by_clock(query: &StreamingQuery, clock: &dyn Clock) -> Result<()> {
+    let last = |query: &StreamingQuery| query.last_progress().map_or(-1, |report| report.batch_id as i64);
+    // One may be under way that asked its sources before now.
+    let under_way = last(query) + 1;
+    let without_data = async {
+        loop {
+            let report = query.last_progress();
+            if report.is_some_and(|report| report.batch_id as i64 > under_way && report.num_input_rows == 0) {
+                return Ok(());
+            }
+            clock.sleep_until_us(clock.now_us() + 100_000).await;
+        }
+    };
+    select(Box::pin(query.process_all_available()), Box::pin(without_data)).await.factor_first().0
+}
+
 impl Running for Queries {
     fn settle(&self) -> LocalBoxFuture<'_, Result<()>> {
         async move {
             for query in &self.queries {
-                query.process_all_available().await?;
+                match &self.clock {
+                    None => query.process_all_available().await?,
+                    Some(clock) => settle_by_clock(query, clock.as_ref()).await?,
+                }
             }
             Ok(())
         }

@@ -28,6 +28,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::groups::GroupJob;
 use crate::plant::Plant;
 
 /// The whole input of one simulated run.
@@ -58,7 +59,7 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
 }
 
-/// A view over a streaming relation that keeps the first row of each key.
+/// A view over a streaming relation that SQL cannot say: it keeps the first row of each key, or calls a user function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct View {
@@ -66,14 +67,14 @@ pub struct View {
     pub name: String,
     /// The relation below.
     pub from: String,
-    /// For how long a key is remembered.
+    /// What is kept of a key.
     pub keep: Keep,
     /// The columns of the key; none means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
 }
 
-/// The two deduplications.
+/// The two deduplications, and user functions over groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
@@ -81,6 +82,9 @@ pub enum Keep {
     DropDuplicates,
     /// `dropDuplicatesWithinWatermark`.
     DropDuplicatesWithinWatermark,
+    /// What this function keeps.
+    #[serde(untagged)]
+    Groups(GroupJob),
 }
 
 /// One thing that the world outside does to the process, or for it.

@@ -2,6 +2,7 @@
 //!
 //! Windows are ten seconds long, watermarks five seconds behind (`draw.rs` draws event times around these edges).
 
+use crate::groups::Timing;
 use crate::scenario::{Keep, View};
 
 /// A query over `events`, or over `a` and `b`.
@@ -13,7 +14,7 @@ pub struct Shape {
     pub tables: &'static [&'static str],
     /// SQL views that come before it.
     pub views: &'static str,
-    /// A view that keeps the first row of each key: name, relation below, kind, columns.
+    /// A view that SQL cannot say: name, relation below, kind, columns.
     pub keep: Option<(&'static str, &'static str, Keep, &'static [&'static str])>,
     /// The query.
     pub query: &'static str,
@@ -22,6 +23,11 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Whether what comes out depends on the clock: a batch runs at every trigger.
+    pub fn is_clocked(&self) -> bool {
+        matches!(self.keep, Some((_, _, Keep::Groups(job), _)) if job.timing() == Timing::Clock)
+    }
+
     /// The views of a scenario with this pipeline.
     pub fn scenario_views(&self) -> Vec<View> {
         let view = |(name, from, keep, columns): (&str, &str, Keep, &[&str])| View {

@@ -25,6 +25,7 @@ use crate::clock::EPOCH_US;
 use crate::disk::CrashImage;
 use crate::effects::{Effect, Op};
 use crate::fault::{Fault, Harm};
+use crate::groups;
 use crate::scenario::{Scenario, Step};
 use crate::shapes::{SHAPES, Shape};
 use places::Places;
@@ -41,7 +42,10 @@ pub fn scenario(seed: u64) -> Scenario {
     }
     let entropy = Entropy::from_seed(seed);
     let mut pipeline = entropy.fork("pipeline").stream();
-    let shape = SHAPES.choose_weighted(&mut pipeline, |shape| shape.weight).expect("there are shapes");
+    // A share of its own, so that the other seeds keep their scenarios.
+    let grouped = entropy.fork("groups").stream().random_ratio(1, 6);
+    let shapes = if grouped { groups::SHAPES } else { SHAPES };
+    let shape = shapes.choose_weighted(&mut pipeline, |shape| shape.weight).expect("there are shapes");
     let mode = shape.modes.choose(&mut pipeline).expect("each has a mode");
     let files = shape.tables.len() == 1 && pipeline.random_ratio(1, 3);
     // Folders of files take append only.
@@ -74,8 +78,10 @@ fn script(shape: &Shape, mode: &str, files: bool, sink: &str, places: &Places) -
     }
     script.push_str(shape.views);
     let target = if sink == "witness" { String::new() } else { format!("path '{output}', ") };
+    // A batch at every trigger: time must pass in between.
+    let trigger = if shape.is_clocked() { "trigger '1 second', " } else { "" };
     script.push_str(&format!(
-        "CREATE STREAMING TABLE out USING {sink}\n  OPTIONS ({target}outputMode '{mode}', checkpointLocation \
+        "CREATE STREAMING TABLE out USING {sink}\n  OPTIONS ({target}{trigger}outputMode '{mode}', checkpointLocation \
          '{checkpoint}')\n  AS {};\n",
         shape.query
     ));

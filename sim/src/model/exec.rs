@@ -112,6 +112,7 @@ impl Batch<'_> {
             }
             Plan::Aggregate { input, keys, calls, .. } => self.static_aggregate(input, keys, calls),
             Plan::Dedup { .. } => Err(Refusal::beyond("dropDuplicates of a static table")),
+            Plan::Groups { .. } => Err(Refusal::beyond("a user function over a static table")),
             Plan::Join { left, right, kind, condition, .. } => self.static_join(left, right, *kind, condition.as_ref()),
         }
     }
@@ -303,6 +304,7 @@ fn is_pipeline(plan: &Plan) -> bool {
             | Plan::Sort { .. }
             | Plan::Aggregate { .. }
             | Plan::Dedup { .. }
+            | Plan::Groups { .. }
             | Plan::Join { .. }
     );
     one_by_one && plan.inputs().into_iter().all(is_pipeline)

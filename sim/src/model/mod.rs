@@ -11,7 +11,8 @@
 //!
 //! Absent: DataFusion, Arrow, I/O, time, randomness, checkpoints. Also absent, and refused as
 //! [`Stage::BeyondModel`] rather than answered wrongly: decimals (a literal such as `1.5` is read as DOUBLE), dates,
-//! maps, ROLLUP and CUBE, LATERAL VIEW, JOIN USING, sub-queries over static tables, user state functions.
+//! maps, ROLLUP and CUBE, LATERAL VIEW, JOIN USING, sub-queries over static tables, user state functions
+//! other than those that scenarios name (`groups.rs`).
 //!
 //! # Facts that are not in the specification
 //! Found in the cases (with the number of cases that fail without the rule), or by asking Spark 4.3.0.
@@ -53,6 +54,7 @@ mod check;
 mod exec;
 mod expr;
 mod functions;
+mod groups;
 mod join;
 mod ledger;
 mod plan;
@@ -81,6 +83,8 @@ use state::State;
 pub use time::{format_timestamp, parse_timestamp};
 pub use value::{Type, Value, parse_schema};
 use watermark::{Policy, Tracker};
+
+use crate::groups::{GroupJob, Timing};
 
 /// Output mode of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +175,15 @@ pub enum ViewKind {
         from: String,
         /// Key columns.
         columns: Vec<String>,
+    },
+    /// A user function over groups.
+    Groups {
+        /// The relation below.
+        from: String,
+        /// Key columns.
+        columns: Vec<String>,
+        /// The function.
+        job: GroupJob,
     },
 }
 
@@ -303,7 +316,7 @@ impl Model {
     /// Whether the rows are defined at all: LIMIT above an aggregation or a join without ORDER BY takes any rows.
     pub fn is_determined(&self) -> bool {
         fn has_no_order(plan: &Plan) -> bool {
-            let none = matches!(plan, Plan::Aggregate { .. } | Plan::Join { .. });
+            let none = matches!(plan, Plan::Aggregate { .. } | Plan::Join { .. } | Plan::Groups { .. });
             none || (!matches!(plan, Plan::Sort { .. }) && plan.inputs().into_iter().any(has_no_order))
         }
         !self.plan.nodes().iter().any(|n| matches!(n, Plan::Limit { input, .. } if has_no_order(input)))
@@ -374,6 +387,12 @@ impl Model {
             .zip(used.iter().zip(&next))
             .map(|(node, (used, next))| state::wants_another_batch(node, self.mode, *used, *next));
         Ok(wants.any(|w| w))
+    }
+
+    /// Whether a batch without data is due at every trigger: functions that go by the clock.
+    pub fn is_clocked(&self) -> bool {
+        let clocked = |node: &Plan| matches!(node, Plan::Groups { job, .. } if job.timing() == Timing::Clock);
+        self.plan.nodes().into_iter().any(clocked)
     }
 
     /// The query was stopped, or it died, and starts again from its checkpoint.

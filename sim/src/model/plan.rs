@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::OutputMode;
 use super::expr::{AggregateCall, Column, ColumnId, Expr};
 use super::value::Value;
+use crate::groups::GroupJob;
 
 /// Types of join. A cross join is an inner join without a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,8 @@ pub enum Plan {
     },
     /// `dropDuplicates` and `dropDuplicatesWithinWatermark`.
     Dedup { input: Box<Plan>, keys: Vec<ColumnId>, within: bool, op: usize },
+    /// A user function over groups.
+    Groups { input: Box<Plan>, keys: Vec<ColumnId>, job: GroupJob, columns: Vec<Column>, op: usize },
     /// Any join.
     Join { left: Box<Plan>, right: Box<Plan>, kind: JoinKind, condition: Option<Expr>, op: usize },
     /// UNION ALL, by position. Without inputs it is a stream that never has rows.
@@ -110,7 +113,10 @@ impl Plan {
     /// Output columns, in order.
     pub fn columns(&self) -> Vec<Column> {
         match self {
-            Plan::Stream { columns, .. } | Plan::Table { columns, .. } | Plan::Union { columns, .. } => columns.clone(),
+            Plan::Stream { columns, .. }
+            | Plan::Table { columns, .. }
+            | Plan::Union { columns, .. }
+            | Plan::Groups { columns, .. } => columns.clone(),
             Plan::Watermark { input, column, delay_ms, .. } => {
                 let mut columns = input.columns();
                 for c in &mut columns {
@@ -162,6 +168,7 @@ impl Plan {
             | Plan::Explode { input, .. }
             | Plan::Aggregate { input, .. }
             | Plan::Dedup { input, .. }
+            | Plan::Groups { input, .. }
             | Plan::Sort { input, .. }
             | Plan::Limit { input, .. }
             | Plan::Offset { input, .. } => vec![input],
@@ -182,6 +189,7 @@ impl Plan {
             | Plan::Explode { input, .. }
             | Plan::Aggregate { input, .. }
             | Plan::Dedup { input, .. }
+            | Plan::Groups { input, .. }
             | Plan::Sort { input, .. }
             | Plan::Limit { input, .. }
             | Plan::Offset { input, .. } => vec![input],
@@ -214,6 +222,8 @@ impl Plan {
             Plan::Dedup { within: false, .. } => Some("dedupe"),
             Plan::Dedup { within: true, .. } => Some("dedupeWithinWatermark"),
             Plan::Join { left, right, .. } if left.is_streaming() && right.is_streaming() => Some("symmetricHashJoin"),
+            Plan::Groups { job, .. } if job.is_processor() => Some("transformWithStateExec"),
+            Plan::Groups { .. } => Some("flatMapGroupsWithState"),
             Plan::Limit { stateful: true, .. } => Some("globalLimit"),
             _ => None,
         }
@@ -230,6 +240,7 @@ impl Plan {
             match self {
                 Plan::Aggregate { op, .. }
                 | Plan::Dedup { op, .. }
+                | Plan::Groups { op, .. }
                 | Plan::Join { op, .. }
                 | Plan::Limit { op, .. } => {
                     *op = *next_op;

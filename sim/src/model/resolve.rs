@@ -5,12 +5,14 @@ use std::rc::Rc;
 use sqlparser::ast;
 
 use super::expr::{Column, Expr};
+use super::groups;
 use super::plan::{JoinKind, Plan, SortKey, mark_of};
 use super::refusal::Refusal;
 use super::sql::{self, WatermarkClause};
 use super::time;
 use super::value::Type;
 use super::{Query, ViewKind};
+use crate::groups::GroupJob;
 
 /// A relation with the names by which its columns can be reached.
 #[derive(Debug, Clone)]
@@ -133,6 +135,10 @@ impl<'a> Resolver<'a> {
                 let relation = self.relation(from)?;
                 self.dedup(relation, columns, true)
             }
+            ViewKind::Groups { from, columns, job } => {
+                let relation = self.relation(from)?;
+                self.groups(relation, columns, *job)
+            }
         }
     }
 
@@ -162,6 +168,14 @@ impl<'a> Resolver<'a> {
         let column = found.id;
         let plan = Plan::Watermark { input: Box::new(relation.plan), column, delay_ms, node: 0 };
         Ok(Relation::of(plan, None))
+    }
+
+    fn groups(&mut self, relation: Relation, names: &[String], job: GroupJob) -> Result<Relation, Refusal> {
+        let below = relation.columns();
+        let key = |name: &String| below.iter().find(|c| c.name.eq_ignore_ascii_case(name)).map(|c| c.id);
+        let keys = names.iter().map(|name| key(name).ok_or_else(|| unresolved(name))).collect::<Result<_, _>>()?;
+        let columns = groups::columns(job, &below, |name, ty| self.column(name, ty));
+        Ok(Relation::of(Plan::Groups { input: Box::new(relation.plan), keys, job, columns, op: 0 }, None))
     }
 
     fn dedup(&mut self, relation: Relation, columns: &[String], within: bool) -> Result<Relation, Refusal> {

@@ -157,6 +157,10 @@ fn push_down(plan: Plan, conditions: Vec<Expr>) -> Plan {
         Plan::Dedup { input, keys, within, op } => {
             filtered(Plan::Dedup { input: Box::new(push_down(*input, Vec::new())), keys, within, op }, conditions)
         }
+        Plan::Groups { input, keys, job, columns, op } => {
+            let input = Box::new(push_down(*input, Vec::new()));
+            filtered(Plan::Groups { input, keys, job, columns, op }, conditions)
+        }
         Plan::Limit { input, count, stateful, op } => {
             filtered(Plan::Limit { input: Box::new(push_down(*input, Vec::new())), count, stateful, op }, conditions)
         }
@@ -375,6 +379,11 @@ fn prune(plan: Plan, wanted: &Ids) -> Plan {
                 below.extend(input.columns().iter().filter(|c| c.delay_ms.is_some()).map(|c| c.id));
             }
             Plan::Dedup { input: Box::new(trimmed(*input, &below)), keys, within, op }
+        }
+        // A function may look at every column, and all that it gives is there.
+        Plan::Groups { input, keys, job, columns, op } => {
+            let below = input.column_ids();
+            Plan::Groups { input: Box::new(trimmed(*input, &below)), keys, job, columns, op }
         }
         Plan::Join { left, right, kind, condition, op } => {
             let below = with(condition.as_ref().map(Expr::columns).unwrap_or_default());

@@ -6,6 +6,7 @@ use super::OutputMode;
 use super::aggregate::Buffer;
 use super::exec::{Batch, Row, event_time_column, ids, index_of, is_up_to, key_of};
 use super::expr::{AggregateCall, Column, ColumnId};
+use super::groups::{self, Users};
 use super::join::Sides;
 use super::ledger::Bucket;
 use super::plan::Plan;
@@ -26,6 +27,8 @@ pub enum State {
     Join(Sides),
     /// LIMIT: rows let through, once there was one.
     Passed(Option<i64>),
+    /// A user function: what it keeps of each key.
+    Users(Users),
 }
 
 /// One group.
@@ -56,6 +59,7 @@ impl State {
             Plan::Dedup { .. } => State::Keys(BTreeMap::new()),
             Plan::Join { .. } => State::Join(Sides::default()),
             Plan::Limit { .. } => State::Passed(None),
+            Plan::Groups { .. } => State::Users(Users::default()),
             _ => State::Groups(BTreeMap::new()),
         }
     }
@@ -68,6 +72,7 @@ impl State {
             State::Keys(keys) => keys.len(),
             State::Join(sides) => sides.rows(),
             State::Passed(passed) => usize::from(passed.is_some()),
+            State::Users(users) => users.rows(),
         }
     }
 
@@ -79,6 +84,8 @@ impl State {
             State::Join(sides) => sides.held(),
             // A key is no row: its first row went through.
             State::Keys(_) | State::Passed(_) => Vec::new(),
+            // What a function does with its rows is its own affair: they count as kept from the call on.
+            State::Users(_) => Vec::new(),
         }
     }
 }
@@ -89,6 +96,7 @@ pub fn wants_another_batch(plan: &Plan, mode: OutputMode, used_ms: i64, next_ms:
     match plan {
         Plan::Aggregate { .. } => moves && mode != OutputMode::Complete,
         Plan::Dedup { .. } => moves,
+        Plan::Groups { job, .. } => groups::wants_another_batch(*job, moves),
         Plan::Join { left, right, condition, .. } => {
             let bounds = JoinBounds::of(&left.columns(), &right.columns(), condition.as_ref());
             moves && (bounds.left.is_some() || bounds.right.is_some())
@@ -116,6 +124,7 @@ impl Batch<'_> {
                 }
                 Ok(self.cut(rows, through))
             }
+            Plan::Groups { input, keys, job, op, .. } => self.user_groups(input, keys, *job, *op),
             Plan::Join { .. } => self.stream_join(plan),
             _ => wrong_state(),
         }
@@ -331,6 +340,7 @@ fn merged(mut sessions: Vec<Session>) -> Result<Vec<Session>, Refusal> {
     Ok(all)
 }
 
-fn wrong_state<T>() -> Result<T, Refusal> {
+/// The answer for a state that is not the operator's.
+pub fn wrong_state<T>() -> Result<T, Refusal> {
     Err(Refusal::beyond("a state of another operator"))
 }

@@ -85,6 +85,11 @@ fn output_of(plan: &Plan, global_ms: i64, inputs: &mut [i64]) -> Result<Option<i
             inputs[*op] = input.unwrap_or(0);
             Ok(input)
         }
+        Plan::Groups { op, columns, .. } => {
+            inputs[*op] = input.unwrap_or(0);
+            // Rows of a function have no watermark, unless its result has event time.
+            Ok(input.filter(|_| columns.iter().any(|c| c.delay_ms.is_some())))
+        }
         Plan::Join { op, left, right, condition, .. } if plan.state_operator().is_some() => {
             inputs[*op] = input.unwrap_or(0);
             let Some(watermark_ms) = input else { return Ok(None) };
