@@ -25,9 +25,10 @@ use wavetank::engine::functions::window::{SLICE_START_CALL, functions, pane_widt
 use wavetank::engine::functions::window_expand::{Sliding, TimeWindowExpandExec};
 use wavetank::engine::operators::aggregate::Aggregation;
 use wavetank::engine::operators::batch::{Batch, BatchContext, OperatorWatermarks};
-use wavetank::engine::operators::pane_windows::PaneWindowsExec;
+use wavetank::engine::operators::pane_windows::PaneWindowsWork;
 use wavetank::engine::operators::stateful::{NoDataBatch, StatefulOperator};
 use wavetank::engine::operators::stateful_exec::StatefulExec;
+use wavetank::engine::operators::stateless_exec::StatelessExec;
 use wavetank::engine::sink::OutputMode;
 use wavetank::engine::sql::parse_ddl_schema;
 use wavetank::engine::state::{OperatorSpec, OperatorState, SnapshotPolicy, StoreSpec};
@@ -102,7 +103,8 @@ fn partial(input: Arc<dyn ExecutionPlan>, windows: Sliding, by_panes: bool) -> R
     let groups = PhysicalGroupBy::new_single(groups);
     let partial = AggregateExec::try_new(AggregateMode::Partial, groups, functions, filters, expanded, schema)?;
     let partial: Arc<dyn ExecutionPlan> = Arc::new(partial);
-    Ok(if by_panes { Arc::new(PaneWindowsExec::new(partial, 0, windows, window_field())) } else { partial })
+    let work = PaneWindowsWork { column: 0, windows, window: window_field() };
+    Ok(if by_panes { StatelessExec::over(partial, Arc::new(work)) } else { partial })
 }
 
 /// Runs one batch into empty state; seconds, and how many groups there are.
@@ -115,7 +117,7 @@ async fn run(schema: &SchemaRef, batches: &[RecordBatch], windows: Sliding, by_p
     output.extend(functions.iter().map(|function| function.field()));
     let aggregation = Aggregation { functions, keys, event_time_key: Some(0), mode: OutputMode::Append };
     let stores = vec![StoreSpec::default_store(aggregation.state_schema()?)];
-    let spec = OperatorSpec { operator_id: 0, name: "stateStoreSave".into(), partitions: 1, stores };
+    let spec = OperatorSpec { operator_id: 0, name: "stateStoreSave".into(), partitions: 1, stores, evolution: None };
     let folder = tempfile::tempdir()?;
     let environment = Environment::real(folder.path().to_owned());
     let state = environment.storage.folder("state")?;

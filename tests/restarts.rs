@@ -16,12 +16,14 @@ mod support;
 
 #[path = "restarts/changes.rs"]
 mod changes;
+#[path = "restarts/groups.rs"]
+mod groups;
 
 use changes::Expect::{Answers, Refused};
 use changes::{COUNTS, Change, JOB, Job, changes};
 
-/// Rows of `spec/08` about what this version does not have: sources named in an offset log of version 2, Kafka, group state
-/// and its like (their operators' own tests), Spark's own upgrades.
+/// Rows of `spec/08` about what this version does not have (sources named in an offset log of version 2, Kafka, Spark's
+/// own upgrades), and those of user functions, which have a table of their own (`groups`).
 const ELSEWHERE: [&str; 6] = [
     "sources with offset log v2 and names (4.2+)",
     "kafka topic set / pattern",
@@ -89,19 +91,21 @@ fn is_begun(path: &str) -> bool {
     path.ends_with("/metadata") || path.rsplit('/').next().is_some_and(|name| name.starts_with('.'))
 }
 
-const EVENTS: [&str; 4] = [
+const EVENTS: [&str; 5] = [
     "{\"k\":\"a\",\"v\":1,\"ts\":\"2024-01-01T00:00:10Z\"}\n{\"k\":\"b\",\"v\":2,\"ts\":\"2024-01-01T00:00:11Z\"}\n",
     "{\"k\":\"a\",\"v\":3,\"ts\":\"2024-01-01T00:00:30Z\"}\n",
     "{\"k\":\"a\",\"v\":5,\"ts\":\"2024-01-01T00:00:31Z\"}\n",
     "{\"k\":\"c\",\"v\":7,\"ts\":\"2024-01-01T00:01:00Z\",\"x\":\"new\"}\n",
+    "{\"k\":\"a\",\"v\":9,\"ts\":\"2024-01-01T00:01:01Z\"}\n",
 ];
 
 /// The second stream has no row that matches but the first.
-const OTHERS: [&str; 4] = [
+const OTHERS: [&str; 5] = [
     "{\"k2\":\"z\",\"w\":10,\"ts2\":\"2024-01-01T00:00:10Z\"}\n",
     "{\"k2\":\"z\",\"w\":20,\"ts2\":\"2024-01-01T00:00:30Z\"}\n",
     "{\"k2\":\"z\",\"w\":30,\"ts2\":\"2024-01-01T00:00:31Z\"}\n",
     "{\"k2\":\"z\",\"w\":40,\"ts2\":\"2024-01-01T00:01:00Z\"}\n",
+    "{\"k2\":\"z\",\"w\":50,\"ts2\":\"2024-01-01T00:01:01Z\"}\n",
 ];
 
 fn input(folder: &Path, files: std::ops::Range<usize>) {

@@ -6,13 +6,14 @@ use crate::error::{Error, Result};
 use crate::options::did_you_mean;
 
 /// Keys that the engine reads, with their defaults and what they mean.
-pub const KNOWN: [(&str, &str, &str); 12] = [
+pub const KNOWN: [(&str, &str, &str); 13] = [
     (SHUFFLE_PARTITIONS, "1", "partitions of state; fixed by a query's first batch"),
     (WATERMARK_POLICY, "min", "how several watermarks become one: min or max; fixed by a query's first batch"),
     ("spark.sql.streaming.noDataMicroBatches.enabled", "true", "batches without data when a watermark moved"),
     (OWED_NO_DATA_BATCH, "false", "a start makes up for the batch without data that a crash prevented; Spark does not"),
     ("spark.sql.streaming.minBatchesToRetain", "100", "how many batches of logs and state are kept"),
     (MIN_DELTAS_FOR_SNAPSHOT, "10", "how many changes of state are kept before a snapshot is written"),
+    (ENCODING_FORMAT, "unsaferow", "avro: fields of state variables may come, go and become wider between runs"),
     ("spark.sql.streaming.numRecentProgressUpdates", "100", "how many progress reports a query keeps, plus one"),
     ("spark.sql.streaming.unsupportedOperationCheck", "true", "refuse at start what cannot be streamed"),
     ("spark.sql.streaming.statefulOperator.checkCorrectness.enabled", "true", "refuse chains that may lose late rows"),
@@ -51,6 +52,8 @@ pub const JOIN_STATE_FORMAT: &str = "spark.sql.streaming.join.stateFormatVersion
 pub const SKIP_INITIAL_KEYS: &str = "spark.sql.streaming.flatMapGroupsWithState.skipEmittingInitialStateKeys";
 /// Spark's `minDeltasForSnapshot`: a snapshot of state is written after more than this many deltas.
 pub const MIN_DELTAS_FOR_SNAPSHOT: &str = "spark.sql.streaming.stateStore.minDeltasForSnapshot";
+/// How values of state variables are compared with those of a checkpoint: by position (`unsaferow`), or by name (`avro`).
+pub const ENCODING_FORMAT: &str = "spark.sql.streaming.stateStore.encodingFormat";
 /// Where checkpoints go when a query names none.
 pub const CHECKPOINT_LOCATION: &str = "spark.sql.streaming.checkpointLocation";
 

@@ -26,7 +26,7 @@ use crate::session::Session;
 use crate::sink::{SinkContext, SinkProvider};
 use crate::source::{Source, SourceContext};
 use crate::sql::duplicates::user_schema;
-use crate::state::{OperatorState, SnapshotPolicy, check_operators};
+use crate::state::{OperatorState, Reconciled, RecordedOperator, SnapshotPolicy, check_operators};
 use crate::storage::Folder;
 use crate::writer::DataStreamWriter;
 
@@ -120,7 +120,7 @@ impl Prepared {
         let environment = &self.session.inner.environment;
         let policy =
             SnapshotPolicy { min_deltas: self.conf.positive(MIN_DELTAS_FOR_SNAPSHOT)?, ..SnapshotPolicy::default() };
-        open_state(&checkpoint, &plan, &from, policy).await?;
+        let changed = open_state(&checkpoint, &plan, &from, policy).await?;
         let sources = self.sources(&checkpoint, &plan).await?;
         let sink = self
             .sink_provider
@@ -161,6 +161,7 @@ impl Prepared {
             sources,
             sink,
             checkpoint,
+            changed_operators: changed,
             logged_conf: self.conf.pinned().into_iter().chain([(SOURCES.to_owned(), self.formats)]).collect(),
             settings,
             task_context: Arc::new(TaskContext::from(&self.state)),
@@ -314,22 +315,26 @@ fn check_formats(checkpoint: &str, logged: &str, formats: &str) -> Result<()> {
     ))
 }
 
-/// Opens the state of every operator at the version that the next batch reads.
+/// Opens the state of every operator at the version that the next batch reads; answers what the first batch has to write
+/// down about it.
 async fn open_state(
     checkpoint: &Checkpoint,
     plan: &PlannedQuery,
     from: &StartPoint,
     policy: SnapshotPolicy,
-) -> Result<()> {
+) -> Result<Vec<RecordedOperator>> {
     let folder = checkpoint.state_folder();
     let specs: Vec<_> = plan.operators.iter().map(|operator| operator.spec.clone()).collect();
-    if from.batch_id > 0 {
-        check_operators(&folder, &specs).await?;
-    }
-    for operator in &plan.operators {
-        let state = OperatorState::new(&folder, operator.spec.clone(), policy)?;
+    let reconciled = match from.batch_id {
+        0 => specs.into_iter().map(|spec| Reconciled { spec, turned: vec![], record: None }).collect(),
+        version => check_operators(&folder, &specs, version).await?,
+    };
+    let mut changed = vec![];
+    for (operator, Reconciled { spec, turned, record }) in plan.operators.iter().zip(reconciled) {
+        changed.extend(record);
+        let state = OperatorState::new(&folder, spec, policy)?.with_turned(&folder, turned);
         state.begin(from.batch_id).await?;
         operator.set_state(state)?;
     }
-    Ok(())
+    Ok(changed)
 }

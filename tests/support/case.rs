@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::groups::Groups;
+
 /// One streaming query, its input, and what Spark answered.
 #[derive(Debug, Deserialize)]
 pub struct Case {
@@ -105,6 +107,8 @@ pub enum Verb {
     Intersect(String),
     /// A view.
     IntersectAll(String),
+    /// A user function.
+    Groups(Groups),
     /// Expressions to group by, and an aggregate.
     Rollup {
         /// Expressions.

@@ -2,4 +2,5 @@
 
 pub mod case;
 pub mod compare;
+pub mod groups;
 pub mod run;

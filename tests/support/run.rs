@@ -210,6 +210,7 @@ async fn apply(session: &Session, frame: DataFrame, verb: &Verb) -> Result<DataF
         Verb::ExceptAll(other) => frame.except_all(&session.table(other).await?)?,
         Verb::Intersect(other) => frame.intersect(&session.table(other).await?)?,
         Verb::IntersectAll(other) => frame.intersect_all(&session.table(other).await?)?,
+        Verb::Groups(groups) => super::groups::apply(&frame, groups)?,
         Verb::Rollup { by, agg } => frame.rollup(exprs(by)?)?.agg([frame.expr(agg)?])?,
         Verb::Cube { by, agg } => frame.cube(exprs(by)?)?.agg([frame.expr(agg)?])?,
         Verb::Pivot { by, column, values, agg } => {

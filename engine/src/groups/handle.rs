@@ -86,6 +86,8 @@ struct Inner {
 pub(crate) struct Made {
     pub(crate) variables: Vec<Arc<dyn Variable>>,
     pub(crate) specs: Vec<VariableSpec>,
+    /// What it deleted.
+    pub(crate) deleted: Vec<String>,
 }
 
 pub(crate) fn not_initialized() -> Error {
@@ -145,6 +147,20 @@ impl StatefulProcessorHandle {
         let state = MapState::new(name, ttl, shared);
         self.add(state.variable(), VariableKind::Map)?;
         Ok(state)
+    }
+
+    /// Drops what a variable has, if an earlier run had one of this name; it may be made anew afterwards. A variable
+    /// that `init` does not mention any more is not dropped: it comes back with its values when it is mentioned again.
+    pub fn delete_if_exists(&self, name: &str) -> Result<()> {
+        self.check_in_init("delete_if_exists")?;
+        let mut made = self.lock_made()?;
+        if made.specs.iter().any(|spec| spec.name == name) {
+            return Err(Error::analysis(format!(
+                "State variable {name} was made in the same init that deletes it. Delete it first."
+            )));
+        }
+        made.deleted.push(name.to_owned());
+        Ok(())
     }
 
     /// Calls `handle_expired_timer` for the current key when this time (milliseconds since 1970) has come. A time that is

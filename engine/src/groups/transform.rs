@@ -17,7 +17,7 @@ use super::variables::{TIMERS_STORE, TimerNumbers, Timers, Variable, VariableNum
 use crate::error::Result;
 use crate::rows::{RecordShape, Records, RowSource, Values};
 use crate::sink::OutputMode;
-use crate::state::SharedStore;
+use crate::state::{Evolution, SharedStore};
 
 /// A processor with everything that planning has to know about it.
 #[derive(Clone)]
@@ -25,9 +25,39 @@ pub(crate) struct TransformFunction {
     pub(crate) output: SchemaRef,
     pub(crate) variables: Vec<VariableSpec>,
     pub(crate) time_mode: TimeMode,
+    /// What the processor was told of output modes; it must stay.
+    pub(crate) mode: OutputMode,
+    /// Variables that `init` deletes.
+    pub(crate) deleted: Vec<String>,
+    /// Whether values are compared by the names of their fields.
+    pub(crate) by_name: bool,
     /// The column of the result that is event time, by index.
     pub(crate) event_time: Option<usize>,
     pub(crate) program: Arc<dyn TransformProgram>,
+}
+
+impl TransformFunction {
+    /// What may change of its variables between runs.
+    pub(crate) fn evolution(&self) -> Evolution {
+        let time_mode = match self.time_mode {
+            TimeMode::None => "NoTime",
+            TimeMode::ProcessingTime => "ProcessingTime",
+            TimeMode::EventTime => "EventTime",
+        };
+        let mode = match self.mode {
+            OutputMode::Append => "Append",
+            OutputMode::Update => "Update",
+            OutputMode::Complete => "Complete",
+        };
+        let settings = [("timeMode", time_mode), ("outputMode", mode)];
+        let kind = |variable: &VariableSpec| (variable.name.clone(), variable.kind.name().to_owned());
+        Evolution {
+            settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            kinds: self.variables.iter().map(kind).collect(),
+            deleted: self.deleted.clone(),
+            by_name: self.by_name,
+        }
+    }
 }
 
 impl fmt::Debug for TransformFunction {

@@ -7,6 +7,7 @@ use arrow::datatypes::DataType;
 use super::processor::{StatefulProcessor, StatefulProcessorWithInitialState, TimeMode};
 use super::transform::{InitialRows, SerdeTransform, TransformFunction, variables_of};
 use super::verbs::Keyed;
+use crate::conf::ENCODING_FORMAT;
 use crate::dataframe::{DataFrame, GroupedData};
 use crate::error::{Error, Result};
 use crate::plan::groups::{Grouping, KeyedKind};
@@ -99,7 +100,10 @@ fn transform<P: StatefulProcessor>(
             })?)
         }
     };
-    let (variables, program) = (made.specs, Arc::new(program));
-    let function = TransformFunction { output: Arc::clone(&output), variables, time_mode, event_time, program };
+    let by_name = keyed.conf().get(ENCODING_FORMAT).is_some_and(|format| format.eq_ignore_ascii_case("avro"));
+    let (variables, deleted, program) = (made.specs, made.deleted, Arc::new(program));
+    let output_columns = Arc::clone(&output);
+    let function =
+        TransformFunction { output: output_columns, variables, time_mode, mode, deleted, by_name, event_time, program };
     keyed.node(grouping, KeyedKind::Transform(function), output)
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::arrow::{ArrowProgram, ArrowTypes};
 use super::function::{GroupProgram, SerdeProgram, StateFunction};
 use super::group_state::{GroupState, GroupStateTimeout};
-use crate::conf::SKIP_INITIAL_KEYS;
+use crate::conf::{Conf, SKIP_INITIAL_KEYS};
 use crate::dataframe::{DataFrame, GroupedData};
 use crate::error::{Error, Result};
 use crate::plan::groups::{Grouping, KeyedFunction, KeyedKind};
@@ -253,10 +253,15 @@ impl Keyed {
         };
         let (state, output) = (types.state, types.output);
         let (timeout, mode, is_map) = (verb.timeout, verb.mode, verb.is_map);
-        let skip_initial_keys = self.frame.session().conf().boolean(SKIP_INITIAL_KEYS)?;
+        let skip_initial_keys = self.conf().boolean(SKIP_INITIAL_KEYS)?;
         let function =
             StateFunction { state, output: Arc::clone(&output), timeout, mode, is_map, skip_initial_keys, program };
         self.node(initial, KeyedKind::State(function), output)
+    }
+
+    /// The session's configuration.
+    pub(super) fn conf(&self) -> Conf {
+        self.frame.session().conf()
     }
 
     /// The frame and its key columns.

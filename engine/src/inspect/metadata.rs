@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
+use serde_json::json;
 
 use super::{checkpoint_folder, only_static};
 use crate::checkpoint::{STATE, committed_batches};
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::source::{Source, SourceContext, SourceDefinition, SourceProvider};
-use crate::state::read_operators;
+use crate::state::{OperatorSpec, read_operators};
 
 const NAME: &str = "state-metadata";
 
@@ -31,6 +32,17 @@ fn schema() -> SchemaRef {
         Field::new("maxBatchId", DataType::Int64, true),
         Field::new("operatorProperties", DataType::Utf8, true),
     ]))
+}
+
+/// Settings and variables of transformWithState, as Spark's JSON; other operators have none.
+fn properties(operator: &OperatorSpec) -> Option<String> {
+    let evolution = operator.evolution.as_ref()?;
+    let variable = |(name, kind): (&String, &String)| json!({"stateName": name, "stateVariableType": kind});
+    let mut properties = json!({"stateVariables": evolution.kinds.iter().map(variable).collect::<Vec<_>>()});
+    for (name, value) in &evolution.settings {
+        properties[name] = json!(value);
+    }
+    Some(properties.to_string())
 }
 
 #[async_trait]
@@ -67,7 +79,7 @@ impl SourceProvider for StateMetadataProvider {
             Arc::new(Int32Array::from_iter_values(rows.iter().map(|(operator, _)| operator.partitions as i32))),
             Arc::new(Int64Array::from_iter(rows.iter().map(|_| batch_id(|(first, _)| first)))),
             Arc::new(Int64Array::from_iter(rows.iter().map(|_| batch_id(|(_, last)| last)))),
-            new_null_array(&DataType::Utf8, rows.len()),
+            Arc::new(StringArray::from_iter(rows.iter().map(|(operator, _)| properties(operator)))),
         ];
         let rows = RecordBatch::try_new(schema(), columns)?;
         Ok(Arc::new(MemTable::try_new(schema(), vec![vec![rows]])?))

@@ -80,12 +80,11 @@ impl StateTable {
         let options = StateOptions::of(&definition.options)?;
         let folder = checkpoint_folder(&definition.options, environment)?;
         // An empty checkpoint has neither batches nor operators: the former say it better.
-        batches(&folder, &options.wanted).await?;
+        let (_, last) = batches(&folder, &options.wanted).await?;
         let operators = read_operators(&folder.child(STATE)).await?;
         let known: Vec<_> = operators.iter().map(|o| format!("{} ({})", o.spec.operator_id, o.spec.name)).collect();
-        let operator =
-            operators.into_iter().map(|operator| operator.spec).find(|spec| spec.operator_id == options.operator_id);
-        let Some(operator) = operator else {
+        let recorded = operators.into_iter().find(|operator| operator.spec.operator_id == options.operator_id);
+        let Some(recorded) = recorded else {
             return Err(unreadable(
                 &folder,
                 format!(
@@ -95,7 +94,8 @@ impl StateTable {
                 ),
             ));
         };
-        let view = match (VariableView::of(&options, &operator)?, JoinView::of(&options, &operator)?) {
+        let operator = recorded.spec.clone();
+        let view = match (VariableView::of(&options, &recorded, last + 1)?, JoinView::of(&options, &operator)?) {
             (Some(variable), _) => View::Variable(variable),
             (None, Some(join)) => View::Join(join),
             (None, None) => View::Plain,
@@ -105,7 +105,7 @@ impl StateTable {
             View::Join(join) => join.store_name(),
             View::Variable(variable) => variable.store_name(),
         };
-        let Some(store) = operator.stores.iter().find(|store| store.name == store_name).cloned() else {
+        let Some(store) = recorded.store_at(store_name, last + 1).cloned() else {
             let names: Vec<_> = operator.stores.iter().map(|store| store.name.as_str()).collect();
             return Err(no_such_store(&folder, &operator, store_name, &names));
         };

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::groups::{TIMERS_STORE, VariableKind};
 use crate::operators::stateful::TRANSFORM;
 use crate::sql::types::nearest_spark_type;
-use crate::state::{Entries, OperatorSpec, StoreSpec};
+use crate::state::{Entries, OperatorSpec, RecordedOperator, StoreSpec};
 
 /// How the entries of a variable's store are shown.
 #[derive(Clone, Debug)]
@@ -36,8 +36,9 @@ enum Shows {
 }
 
 impl VariableView {
-    /// The view that the options ask for; `None` when they ask for none.
-    pub(super) fn of(options: &StateOptions, operator: &OperatorSpec) -> Result<Option<Self>> {
+    /// The view that the options ask for, of the variables that there were in this version; `None` when they ask for none.
+    pub(super) fn of(options: &StateOptions, recorded: &RecordedOperator, version: u64) -> Result<Option<Self>> {
+        let operator = &recorded.spec;
         let option = match &options.variable {
             Some(Variable::Named(_)) => "stateVarName",
             Some(Variable::Timers) => "readRegisteredTimers",
@@ -57,7 +58,7 @@ impl VariableView {
             );
             return Err(invalid(option, &why));
         }
-        let store = |name: &str| operator.stores.iter().find(|store| store.name == name);
+        let store = |name: &str| recorded.store_at(name, version);
         let (store, shows) = match &options.variable {
             Some(Variable::Named(name)) if name != TIMERS_STORE => {
                 let store = store(name).ok_or_else(|| {

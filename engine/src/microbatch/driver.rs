@@ -24,6 +24,7 @@ use crate::planted::planted;
 use crate::progress::StreamingQueryProgress;
 use crate::sink::Sink;
 use crate::source::{Offset, Source};
+use crate::state::RecordedOperator;
 
 /// The micro-batch that is under way.
 #[derive(Clone, Debug)]
@@ -105,6 +106,8 @@ pub struct Parts {
     pub sink: Arc<dyn Sink>,
     /// What was promised and what was done; holds the lock.
     pub checkpoint: Checkpoint,
+    /// Operators whose stores have changed since they were written down: the first promise of this run does that.
+    pub changed_operators: Vec<RecordedOperator>,
     /// The session confs that are written with every promise.
     pub logged_conf: std::collections::BTreeMap<String, String>,
     /// What the logs do not keep.

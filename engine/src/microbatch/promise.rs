@@ -5,7 +5,7 @@ use super::measure::TriggerTimes;
 use crate::checkpoint::OffsetEntry;
 use crate::error::{Error, Result};
 use crate::planted::planted;
-use crate::state::record_operators;
+use crate::state::{record_operator, record_operators};
 
 impl Driver {
     /// Writes `offsets/N` (unless an earlier run did), commits batch N-1 to the sources, and purges old log entries.
@@ -17,6 +17,10 @@ impl Driver {
             // Not before the promise: a checkpoint with state and without a promise is one that somebody damaged.
             let specs: Vec<_> = self.parts.plan.operators.iter().map(|operator| operator.spec.clone()).collect();
             record_operators(&self.parts.checkpoint.state_folder(), &specs).await?;
+        }
+        for changed in std::mem::take(&mut self.parts.changed_operators) {
+            let state = self.parts.checkpoint.state_folder();
+            record_operator(&state, &changed.spec, &changed.ended).await?;
         }
         Ok(())
     }

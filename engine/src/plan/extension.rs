@@ -120,7 +120,11 @@ impl StatefulPlanner {
         wants: NoDataBatch,
     ) -> Arc<StatefulOperator> {
         let (operator_id, partitions) = (id as u32, partitions as u32);
-        let spec = OperatorSpec { operator_id, name: name.into(), partitions, stores };
+        self.made(OperatorSpec { operator_id, name: name.into(), partitions, stores, evolution: None }, name, wants)
+    }
+
+    /// [`StatefulPlanner::operator`] with all that there is to say about its state.
+    pub(super) fn made(&self, spec: OperatorSpec, name: &'static str, wants: NoDataBatch) -> Arc<StatefulOperator> {
         let operator = Arc::new(StatefulOperator::new(name, spec, wants, Arc::clone(&self.settings.clock)));
         self.handles.with(|made| made.operators.insert(operator.id, Arc::clone(&operator)));
         operator

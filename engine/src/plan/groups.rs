@@ -269,7 +269,7 @@ impl KeyedFunction {
     /// The function over static rows: everything in one partition, state in memory and forgotten.
     fn once(&self, inputs: &[Arc<dyn ExecutionPlan>], clock: &Arc<dyn Clock>) -> Result<Arc<dyn ExecutionPlan>> {
         let stores = self.stores(&inputs[0].schema())?;
-        let spec = OperatorSpec { operator_id: 0, name: "static".into(), partitions: 1, stores };
+        let spec = OperatorSpec { operator_id: 0, name: "static".into(), partitions: 1, stores, evolution: None };
         let nowhere =
             Folder { store: Arc::new(InMemory::new()), path: Path::from("state"), uri_root: "memory://".into() };
         let state = OperatorState::new(&nowhere, spec.clone(), SnapshotPolicy::default())?;
@@ -322,7 +322,17 @@ impl StatefulPlanner {
         }
         let partitions = if node.input.keys.is_empty() { 1 } else { self.settings.state_partitions };
         let (name, wants) = node.operator_kind();
-        let operator = self.operator(node.id()?, name, node.stores(&inputs[0].schema())?, partitions, wants);
+        let spec = OperatorSpec {
+            operator_id: node.id()? as u32,
+            name: name.into(),
+            partitions: partitions as u32,
+            stores: node.stores(&inputs[0].schema())?,
+            evolution: match node.kind() {
+                KeyedKind::State(_) => None,
+                KeyedKind::Transform(function) => Some(function.evolution()),
+            },
+        };
+        let operator = self.made(spec, name, wants);
         node.exec(inputs, operator, Life::Stream(Arc::clone(&self.context)))
     }
 }

@@ -37,7 +37,7 @@ pub struct Changes {
 /// The delta is damaged, or was deleted because no version that is kept needs it.
 pub async fn read_changes(folder: Folder, identity: &StoreIdentity, spec: &StoreSpec, version: u64) -> Result<Changes> {
     let codecs = Codecs::new(&spec.schema, 0)?;
-    let files = StoreFiles::new(folder, identity, &spec.schema);
+    let files = StoreFiles::new(folder, identity, spec);
     let (delta, _) = whole(&files, version, files.read(version, Kind::Delta).await?)?;
     let types = SectionTypes { keys: codecs.keys.file_types(), values: codecs.values.file_types() };
     let entries = |types: SectionTypes<'_>, section: &[u8], has_values: bool| {

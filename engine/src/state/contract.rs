@@ -21,7 +21,7 @@ pub(super) fn spec() -> StoreSpec {
     let key = [Field::new("word", DataType::Utf8, true), Field::new("n", DataType::Int64, true)];
     let value = [Field::new("sum", DataType::Int64, true)];
     let schema = StateSchema::new(Arc::new(Schema::new(key.to_vec())), Arc::new(Schema::new(value.to_vec()))).unwrap();
-    StoreSpec { name: "default".into(), schema, prefix_columns: 1 }
+    StoreSpec { name: "default".into(), schema, prefix_columns: 1, since: 0 }
 }
 
 pub(super) fn memory() -> Folder {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::state::frame::{self, Damage, Header, Kind, Opened};
-use crate::state::operator::StoreIdentity;
-use crate::state::schema::{Part, StateSchema, fingerprint, not_compatible, types_text};
+use crate::state::operator::{StoreIdentity, StoreSpec};
+use crate::state::schema::{Part, fingerprint, not_compatible, types_text};
 use crate::storage::Folder;
 
 /// When a snapshot is written: after more than `min_deltas` deltas since the last one, once these have `growth_percent`
@@ -123,6 +123,8 @@ pub(super) enum Read {
 #[derive(Debug)]
 pub(super) struct StoreFiles {
     folder: Folder,
+    /// The version at which the store begins, empty.
+    pub(super) since: u64,
     identity: String,
     key_types: u64,
     value_types: u64,
@@ -130,9 +132,11 @@ pub(super) struct StoreFiles {
 }
 
 impl StoreFiles {
-    pub(super) fn new(folder: Folder, identity: &StoreIdentity, schema: &StateSchema) -> Self {
+    pub(super) fn new(folder: Folder, identity: &StoreIdentity, spec: &StoreSpec) -> Self {
+        let schema = &spec.schema;
         Self {
             folder,
+            since: spec.since,
             identity: identity.to_string(),
             key_types: fingerprint(&schema.key),
             value_types: fingerprint(&schema.value),

@@ -48,7 +48,7 @@ impl HotStateStore {
         let schema = spec.schema.clone();
         Ok(Self {
             codecs: Codecs::new(&schema, spec.prefix_columns)?,
-            files: StoreFiles::new(folder, identity, &schema),
+            files: StoreFiles::new(folder, identity, spec),
             policy,
             table: Table::new(spec.prefix_columns > 0),
             history: History::default(),

@@ -30,13 +30,14 @@ pub(super) struct Loaded {
 pub(super) async fn load(files: &StoreFiles, codecs: &Codecs, version: u64) -> Result<Loaded> {
     let empty = || Table::new(codecs.prefix.is_some());
     let lost = planted("state-comes-back-empty");
-    if version == 0 || lost {
+    if version <= files.since || lost {
         let history = History { version, ..History::default() };
         return Ok(Loaded { table: empty(), history, repaired: Vec::new() });
     }
     let known = files.list().await?;
     let mut repaired = Vec::new();
-    let snapshots = known.range(..=version).rev().filter(|(_, known)| known.snapshot).map(|(version, _)| *version);
+    let snapshots =
+        known.range(files.since + 1..=version).rev().filter(|(_, known)| known.snapshot).map(|(version, _)| *version);
     for base in snapshots {
         match from_snapshot(files, codecs, base, version, empty()).await? {
             Ok(mut loaded) => {
@@ -47,11 +48,11 @@ pub(super) async fn load(files: &StoreFiles, codecs: &Codecs, version: u64) -> R
             Err(why) => repaired.push(format!("{}: {why}", files.uri(base, Kind::Snapshot))),
         }
     }
-    let history = History { known, ..History::default() };
+    let history = History { version: files.since, known, ..History::default() };
     match add_deltas(files, codecs, version, empty(), history).await {
         Ok((table, history)) => Ok(Loaded { table, history, repaired }),
         Err(Problem::Deltas(error)) => Err(error.explained(&repaired)),
-        Err(Problem::Base(why)) => Err(damaged(files, 1, Kind::Delta, &why).explained(&repaired)),
+        Err(Problem::Base(why)) => Err(damaged(files, files.since + 1, Kind::Delta, &why).explained(&repaired)),
     }
 }
 

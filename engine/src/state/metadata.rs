@@ -14,8 +14,9 @@ use arrow::ipc::writer::StreamWriter;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::state::evolution::{EndedStore, Evolution, Reconciled, reconcile};
 use crate::state::operator::{OperatorSpec, StoreSpec};
-use crate::state::schema::{Part, StateSchema, not_compatible, types_text};
+use crate::state::schema::{StateSchema, types_text};
 use crate::storage::Folder;
 
 const FORMAT: &str = "v1";
@@ -45,6 +46,18 @@ struct StoreInfo {
 #[derive(Serialize, Deserialize)]
 struct StoresFile {
     stores: Vec<StoreColumns>,
+    /// Of operators whose stores come and go: for them this file alone says which there are, so that one write changes
+    /// everything. The file beside it is for people and other programs then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evolution: Option<EvolutionFile>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EvolutionFile {
+    num_partitions: u32,
+    settings: BTreeMap<String, String>,
+    kinds: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +66,18 @@ struct StoreColumns {
     store_name: String,
     key: ColumnsFile,
     value: ColumnsFile,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    life: Option<LifeFile>,
+}
+
+/// From which version to which a store is there.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LifeFile {
+    num_cols_prefix_key: usize,
+    since: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<u64>,
 }
 
 /// Columns twice: for people, and as what Arrow reads (the schema message of an IPC stream, in hexadecimal digits).
@@ -74,8 +99,26 @@ struct ColumnFile {
 pub struct RecordedOperator {
     /// The operator, with its stores in the order in which they were recorded.
     pub spec: OperatorSpec,
+    /// Stores that it had before.
+    pub ended: Vec<EndedStore>,
     /// The folder that says so, as the storage names it.
     pub path: String,
+}
+
+impl RecordedOperator {
+    /// Whether the files of both would say the same.
+    pub(super) fn says_the_same_as(&self, other: &Self) -> bool {
+        let text = |operator: &Self| stores_text(&operator.spec, &operator.ended).ok();
+        text(self) == text(other)
+    }
+
+    /// The store with this name that a version has; else the newest one of this name.
+    pub fn store_at(&self, name: &str, version: u64) -> Option<&StoreSpec> {
+        let ended = self.ended.iter().filter(|ended| version <= ended.until).map(|ended| &ended.store);
+        let named = || self.spec.stores.iter().chain(self.ended.iter().map(|ended| &ended.store).rev());
+        let mut there = ended.chain(&self.spec.stores).filter(|store| store.since < version.max(1));
+        there.find(|store| store.name == name).or_else(|| named().find(|store| store.name == name))
+    }
 }
 
 fn metadata_folder(state: &Folder, operator_id: u32) -> Folder {
@@ -89,9 +132,7 @@ const STORES_FILE: &str = "wavetank-stores";
 /// batch wrote is replaced.
 pub async fn record_operators(state: &Folder, operators: &[OperatorSpec]) -> Result<()> {
     for operator in operators {
-        let folder = metadata_folder(state, operator.operator_id);
-        folder.put(STORES_FILE, stores_text(operator)?.into()).await?;
-        folder.put(OPERATOR_FILE, operator_text(operator)?.into()).await?;
+        record_operator(state, operator, &[]).await?;
     }
     // Operators beyond ours are of an earlier try with another query.
     let mut next = operators.len() as u32;
@@ -104,6 +145,14 @@ pub async fn record_operators(state: &Folder, operators: &[OperatorSpec]) -> Res
         folder.delete(STORES_FILE).await?;
         next += 1;
     }
+}
+
+/// Writes down an operator whose stores have changed.
+pub async fn record_operator(state: &Folder, operator: &OperatorSpec, ended: &[EndedStore]) -> Result<()> {
+    let folder = metadata_folder(state, operator.operator_id);
+    folder.put(STORES_FILE, stores_text(operator, ended)?.into()).await?;
+    folder.put(OPERATOR_FILE, operator_text(operator)?.into()).await?;
+    Ok(())
 }
 
 /// The operators that a checkpoint has, by id; none when it has no state.
@@ -124,15 +173,16 @@ pub async fn read_operators(state: &Folder) -> Result<Vec<RecordedOperator>> {
             ));
         };
         let stores: StoresFile = parse(&path, &stores)?;
-        let spec = recorded_spec(operator_id, &operator, stores)
+        let (spec, ended) = recorded_spec(operator_id, &operator, stores)
             .ok_or_else(|| unusable(&path, "it does not fit the file `metadata` beside it"))?;
-        operators.push(RecordedOperator { spec, path });
+        operators.push(RecordedOperator { spec, ended, path });
     }
 }
 
-/// Compares the operators of a query with those of its checkpoint, in a run that does not start with the first batch.
-/// Refused are other operators (or none on one side), another number of partitions, and columns of other types.
-pub async fn check_operators(state: &Folder, operators: &[OperatorSpec]) -> Result<()> {
+/// Compares the operators of a query with those of its checkpoint, in a run that starts at a version but the first.
+/// Refused are other operators (or none on one side), another number of partitions, and columns of other types. Answers
+/// the operators as they are to be opened, in the same order.
+pub async fn check_operators(state: &Folder, operators: &[OperatorSpec], version: u64) -> Result<Vec<Reconciled>> {
     let recorded = read_operators(state).await?;
     if recorded.is_empty() && !operators.is_empty() {
         return Err(Error::checkpoint_class(
@@ -148,13 +198,14 @@ pub async fn check_operators(state: &Folder, operators: &[OperatorSpec]) -> Resu
     if there != here {
         return Err(other_operators(state.uri(""), &there, &here));
     }
+    let mut reconciled = vec![];
     for operator in operators {
         let recorded = recorded.iter().find(|recorded| recorded.spec.operator_id == operator.operator_id);
-        if let Some(recorded) = recorded {
-            check_operator(recorded, operator)?;
-        }
+        let recorded = recorded.ok_or_else(|| Error::internal("an operator that was compared is not there"))?;
+        check_partitions(recorded, operator)?;
+        reconciled.push(reconcile(recorded, operator, version)?);
     }
-    Ok(())
+    Ok(reconciled)
 }
 
 fn other_operators(path: String, there: &BTreeMap<u32, &str>, here: &BTreeMap<u32, &str>) -> Error {
@@ -177,46 +228,23 @@ fn other_operators(path: String, there: &BTreeMap<u32, &str>, here: &BTreeMap<u3
     )
 }
 
-fn check_operator(recorded: &RecordedOperator, operator: &OperatorSpec) -> Result<()> {
-    let (there, here) = (&recorded.spec, operator);
-    if there.partitions != here.partitions {
-        return Err(Error::checkpoint(
-            &recorded.path,
-            format!(
-                "the state has {} partitions, the query {}. Their number is fixed for the life of a checkpoint: set \
-                 spark.sql.shuffle.partitions to {} again, or start with a new checkpointLocation.",
-                there.partitions, here.partitions, there.partitions
-            ),
-        ));
+fn check_partitions(recorded: &RecordedOperator, here: &OperatorSpec) -> Result<()> {
+    let there = &recorded.spec;
+    if there.partitions == here.partitions {
+        return Ok(());
     }
-    let names = |stores: &[StoreSpec]| stores.iter().map(|store| store.name.clone()).collect::<Vec<_>>();
-    if names(&there.stores) != names(&here.stores) {
-        return Err(Error::checkpoint_class(
-            "STREAMING_STATEFUL_OPERATOR_NOT_MATCH_IN_STATE_METADATA",
-            &recorded.path,
-            format!(
-                "operator {} keeps its state in the stores {:?}, the query wants {:?}. Run the query as it was, or \
-                 start it with a new checkpointLocation.",
-                there.operator_id,
-                names(&there.stores),
-                names(&here.stores)
-            ),
-        ));
-    }
-    for (old, new) in there.stores.iter().zip(&here.stores) {
-        for (part, old, new) in
-            [(Part::Key, &old.schema.key, &new.schema.key), (Part::Value, &old.schema.value, &new.schema.value)]
-        {
-            if types_text(old) != types_text(new) {
-                return Err(not_compatible(part, recorded.path.clone(), &columns_text(old), &columns_text(new)));
-            }
-        }
-    }
-    Ok(())
+    Err(Error::checkpoint(
+        &recorded.path,
+        format!(
+            "the state has {} partitions, the query {}. Their number is fixed for the life of a checkpoint: set \
+             spark.sql.shuffle.partitions to {} again, or start with a new checkpointLocation.",
+            there.partitions, here.partitions, there.partitions
+        ),
+    ))
 }
 
 /// Names and types, for messages.
-fn columns_text(schema: &SchemaRef) -> String {
+pub(super) fn columns_text(schema: &SchemaRef) -> String {
     let columns: Vec<_> = (schema.fields().iter())
         .map(|field| {
             let alone: SchemaRef = Arc::new(Schema::new(vec![Arc::clone(field)]));
@@ -239,15 +267,24 @@ fn operator_text(operator: &OperatorSpec) -> Result<String> {
     })
 }
 
-fn stores_text(operator: &OperatorSpec) -> Result<String> {
-    let store = |store: &StoreSpec| {
+fn stores_text(operator: &OperatorSpec, ended: &[EndedStore]) -> Result<String> {
+    let store = |store: &StoreSpec, until: Option<u64>| {
+        let life = LifeFile { num_cols_prefix_key: store.prefix_columns, since: store.since, until };
         Ok(StoreColumns {
             store_name: store.name.clone(),
             key: columns_file(&store.schema.key)?,
             value: columns_file(&store.schema.value)?,
+            life: operator.evolution.is_some().then_some(life),
         })
     };
-    text(&StoresFile { stores: operator.stores.iter().map(store).collect::<Result<_>>()? })
+    let stores = operator.stores.iter().map(|open| store(open, None));
+    let stores = stores.chain(ended.iter().map(|ended| store(&ended.store, Some(ended.until))));
+    let evolution = operator.evolution.as_ref().map(|evolution| EvolutionFile {
+        num_partitions: operator.partitions,
+        settings: evolution.settings.clone(),
+        kinds: evolution.kinds.clone(),
+    });
+    text(&StoresFile { stores: stores.collect::<Result<_>>()?, evolution })
 }
 
 fn text(content: &impl Serialize) -> Result<String> {
@@ -293,9 +330,33 @@ fn columns_file(schema: &SchemaRef) -> Result<ColumnsFile> {
     Ok(ColumnsFile { columns, arrow: message.iter().map(|byte| format!("{byte:02x}")).collect() })
 }
 
-fn recorded_spec(operator_id: u32, operator: &OperatorFile, stores: StoresFile) -> Option<OperatorSpec> {
+fn recorded_spec(
+    operator_id: u32,
+    operator: &OperatorFile,
+    stores: StoresFile,
+) -> Option<(OperatorSpec, Vec<EndedStore>)> {
+    if operator.operator_info.operator_id != operator_id {
+        return None;
+    }
+    let name = operator.operator_info.operator_name.clone();
+    if let Some(EvolutionFile { num_partitions, settings, kinds }) = stores.evolution {
+        let (mut open, mut ended) = (vec![], vec![]);
+        for store in stores.stores {
+            let life = store.life.as_ref()?;
+            let (prefix_columns, since) = (life.num_cols_prefix_key, life.since);
+            let schema = StateSchema { key: columns(&store.key)?, value: columns(&store.value)? };
+            let spec = StoreSpec { name: store.store_name, schema, prefix_columns, since };
+            match life.until {
+                None => open.push(spec),
+                Some(until) => ended.push(EndedStore { store: spec, until }),
+            }
+        }
+        let evolution = Some(Evolution { settings, kinds, ..Evolution::default() });
+        let spec = OperatorSpec { operator_id, name, partitions: num_partitions, stores: open, evolution };
+        return Some((spec, ended));
+    }
     let infos = &operator.state_store_info;
-    if operator.operator_info.operator_id != operator_id || infos.len() != stores.stores.len() {
+    if infos.len() != stores.stores.len() {
         return None;
     }
     let partitions = infos.first().map_or(0, |info| info.num_partitions);
@@ -303,10 +364,11 @@ fn recorded_spec(operator_id: u32, operator: &OperatorFile, stores: StoresFile) 
         .map(|(store, info)| {
             let schema = StateSchema { key: columns(&store.key)?, value: columns(&store.value)? };
             let same = store.store_name == info.store_name && info.num_partitions == partitions;
-            same.then_some(StoreSpec { name: store.store_name, schema, prefix_columns: info.num_cols_prefix_key })
+            let prefix_columns = info.num_cols_prefix_key;
+            same.then_some(StoreSpec { name: store.store_name, schema, prefix_columns, since: 0 })
         })
         .collect::<Option<Vec<_>>>()?;
-    Some(OperatorSpec { operator_id, name: operator.operator_info.operator_name.clone(), partitions, stores })
+    Some((OperatorSpec { operator_id, name, partitions, stores, evolution: None }, vec![]))
 }
 
 fn columns(file: &ColumnsFile) -> Option<SchemaRef> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! operator.rs      OperatorState: all stores of one operator        metadata.rs  which operators and schemas a checkpoint has
+//!                                                                   evolution.rs stores that come, go and change
 //!     |
 //! store.rs         trait StateStore: begin(N) .. get put remove scan evict .. commit() -> N+1, batch-wise, no references
 //!     |
@@ -25,6 +26,7 @@
 mod arena;
 mod changes;
 mod content;
+mod evolution;
 mod files;
 mod frame;
 mod hot;
@@ -46,9 +48,10 @@ mod contract;
 mod corruption;
 
 pub use changes::{Changes, Entries, read_changes};
+pub use evolution::{EndedStore, Evolution, Reconciled};
 pub use files::SnapshotPolicy;
 pub use hot::HotStateStore;
-pub use metadata::{RecordedOperator, check_operators, read_operators, record_operators};
+pub use metadata::{RecordedOperator, check_operators, read_operators, record_operator, record_operators};
 pub use normalise::normalise_keys;
 pub use operator::{DEFAULT_STORE, OperatorSpec, OperatorState, SharedStore, StoreIdentity, StoreSpec};
 pub use partitioning::{partition_of, xxhash64};

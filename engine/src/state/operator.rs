@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::Int64Array;
 use futures::future::join_all;
 use futures::lock::Mutex;
 
 use crate::error::{Error, Result};
+use crate::state::evolution::{Evolution, turned};
 use crate::state::files::SnapshotPolicy;
 use crate::state::hot::HotStateStore;
 use crate::state::schema::StateSchema;
@@ -25,12 +27,14 @@ pub struct StoreSpec {
     pub schema: StateSchema,
     /// How many of the first key columns `prefix_scan` looks up; 0 where it is not used.
     pub prefix_columns: usize,
+    /// The version at which it begins, empty; files of earlier versions are not its own.
+    pub since: u64,
 }
 
 impl StoreSpec {
     /// The only store of an operator, without a prefix index.
     pub fn default_store(schema: StateSchema) -> Self {
-        Self { name: DEFAULT_STORE.into(), schema, prefix_columns: 0 }
+        Self { name: DEFAULT_STORE.into(), schema, prefix_columns: 0, since: 0 }
     }
 }
 
@@ -45,6 +49,8 @@ pub struct OperatorSpec {
     pub partitions: u32,
     /// The stores that every partition has.
     pub stores: Vec<StoreSpec>,
+    /// What may change of them between runs; `None`: nothing.
+    pub evolution: Option<Evolution>,
 }
 
 /// Which store of a query it is.
@@ -84,6 +90,8 @@ pub type SharedStore = Arc<Mutex<Box<dyn StateStore>>>;
 pub struct OperatorState {
     spec: OperatorSpec,
     stores: Vec<SharedStore>,
+    /// Stores that others begin with, as they were, and the folder `state`.
+    turned: Option<(Folder, Vec<StoreSpec>)>,
 }
 
 impl OperatorState {
@@ -103,7 +111,12 @@ impl OperatorState {
                 stores.push(Arc::new(Mutex::new(Box::new(store))));
             }
         }
-        Ok(Self { spec, stores })
+        Ok(Self { spec, stores, turned: None })
+    }
+
+    /// The entries of these stores become the first ones of the stores of the same names.
+    pub fn with_turned(self, state: &Folder, stores: Vec<StoreSpec>) -> Self {
+        Self { turned: Some((state.clone(), stores)).filter(|(_, stores)| !stores.is_empty()), ..self }
     }
 
     /// What the operator said about its state.
@@ -131,7 +144,31 @@ impl OperatorState {
     /// Opens a version of all stores.
     pub async fn begin(&self, version: u64) -> Result<()> {
         let begun = self.stores.iter().map(|store| async move { store.lock().await.begin(version).await });
-        join_all(begun).await.into_iter().collect()
+        join_all(begun).await.into_iter().collect::<Result<()>>()?;
+        let Some((state, stores)) = &self.turned else { return Ok(()) };
+        for old in stores {
+            let begins = self.spec.stores.iter().find(|store| store.name == old.name && store.since == version);
+            let Some(new) = begins else { continue };
+            for partition in 0..self.spec.partitions {
+                self.turn(state, old, new, partition, version).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages the entries of a store as it was: they are committed with the batch.
+    async fn turn(&self, state: &Folder, old: &StoreSpec, new: &StoreSpec, partition: u32, version: u64) -> Result<()> {
+        let identity = StoreIdentity { operator_id: self.spec.operator_id, partition, store_name: old.name.clone() };
+        let mut from = HotStateStore::new(identity.folder(state), &identity, old, SnapshotPolicy::default())?;
+        from.begin(version).await?;
+        let store = self.store(partition as usize, &new.name)?;
+        let mut store = store.lock().await;
+        let mut cursor = from.scan()?;
+        while let Some(rows) = from.next_rows(&mut cursor)? {
+            let expiry = Int64Array::from(rows.expiry.clone());
+            store.put(&rows.keys, &turned(&rows.values, &new.schema.value)?, Some(&expiry))?;
+        }
+        Ok(())
     }
 
     /// Commits all stores, at the same time; a report per store. When one fails, others may have committed: open the

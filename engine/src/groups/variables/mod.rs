@@ -40,6 +40,15 @@ pub(crate) enum VariableKind {
 }
 
 impl VariableKind {
+    /// Spark's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Value => "ValueState",
+            Self::List => "ListState",
+            Self::Map => "MapState",
+        }
+    }
+
     /// The kind that a store's last key column says.
     pub(crate) fn of_store(store: &StoreSpec) -> Self {
         let columns = store.schema.key.fields();
@@ -86,7 +95,7 @@ impl VariableSpec {
         let key = Arc::new(arrow::datatypes::Schema::new(key_fields));
         let schema = StateSchema::new(key, Arc::new(arrow::datatypes::Schema::new(values)))?;
         let prefix_columns = if self.kind == VariableKind::Value { 0 } else { prefix_columns };
-        Ok(StoreSpec { name: self.name.clone(), schema, prefix_columns })
+        Ok(StoreSpec { name: self.name.clone(), schema, prefix_columns, since: 0 })
     }
 }
 

@@ -56,7 +56,7 @@ impl Timers {
         let prefix_columns = key_fields.len();
         key_fields.push(Arc::new(Field::new("expiration_timestamp_ms", DataType::Int64, false)));
         let schema = StateSchema::new(Arc::new(Schema::new(key_fields)), Arc::new(Schema::empty()))?;
-        Ok(StoreSpec { name: TIMERS_STORE.into(), schema, prefix_columns })
+        Ok(StoreSpec { name: TIMERS_STORE.into(), schema, prefix_columns, since: 0 })
     }
 
     fn lock(&self) -> MutexGuard<'_, TimersState> {

@@ -37,7 +37,7 @@ pub(super) fn store_spec(side: &JoinSide) -> Result<StoreSpec> {
         .collect();
     values.push(Arc::new(Field::new("__matched", DataType::Boolean, true)));
     let schema = StateSchema::new(Arc::new(Schema::new(keys)), Arc::new(Schema::new(values)))?;
-    Ok(StoreSpec { name: side.name.into(), schema, prefix_columns: side.keys.len() })
+    Ok(StoreSpec { name: side.name.into(), schema, prefix_columns: side.keys.len(), since: 0 })
 }
 
 /// A column that is a join key is kept once, unless normalising may change it (floats).

@@ -60,14 +60,8 @@ pub(super) fn check_function(node: &KeyedFunction, mode: OutputMode, aggregates:
     let KeyedKind::State(function) = node.kind() else { return Ok(()) };
     let refuse = |what: String| Err(Error::analysis(what));
     match (function.is_map, aggregates) {
-        (true, true) => {
-            return refuse(
-                "mapGroupsWithState is not supported with aggregation on a streaming DataFrame/Dataset. Use \
-                 flat_map_groups_with_state in append mode."
-                    .into(),
-            );
-        }
-        (true, false) if mode != OutputMode::Update => {
+        // Also below an aggregation, measured: Spark 4.3.0 counts the rows of every call.
+        (true, _) if mode != OutputMode::Update => {
             return refuse(format!(
                 "mapGroupsWithState is not supported with {} output mode on a streaming DataFrame/Dataset. Use update \
                  mode, or flat_map_groups_with_state.",
@@ -95,7 +89,7 @@ pub(super) fn check_function(node: &KeyedFunction, mode: OutputMode, aggregates:
         return refuse(
             "Watermark must be specified in the query using '[Dataset/DataFrame].withWatermark()' for using event-time \
              timeout in a [map|flatMap]GroupsWithState. Event-time timeout not supported without watermark. Call \
-             with_watermark before group_by."
+             with_watermark on the event-time column, before group_by."
                 .into(),
         );
     }

@@ -16,7 +16,8 @@ fn columns_of(columns: &[(&str, DataType)]) -> SchemaRef {
 
 fn operator(operator_id: u32, name: &str, key: &[(&str, DataType)], value: &[(&str, DataType)]) -> OperatorSpec {
     let schema = StateSchema::new(columns_of(key), columns_of(value)).unwrap();
-    OperatorSpec { operator_id, name: name.into(), partitions: 3, stores: vec![StoreSpec::default_store(schema)] }
+    let stores = vec![StoreSpec::default_store(schema)];
+    OperatorSpec { operator_id, name: name.into(), partitions: 3, stores, evolution: None }
 }
 
 fn count() -> OperatorSpec {
@@ -46,7 +47,7 @@ async fn what_was_recorded_is_read_without_the_query() {
     record_operators(&state, &operators).await.unwrap();
     let read = read_operators(&state).await.unwrap();
     assert_eq!(read.iter().map(|op| op.spec.clone()).collect::<Vec<_>>(), operators);
-    check_operators(&state, &operators).await.unwrap();
+    check_operators(&state, &operators, 1).await.unwrap();
 }
 
 #[tokio::test]
@@ -55,13 +56,13 @@ async fn a_repeated_first_batch_with_fewer_operators_leaves_no_trace_of_the_othe
     let dedupe = operator(1, "dedupe", &[("k", DataType::Int32)], &[]);
     record_operators(&state, &[count(), dedupe]).await.unwrap();
     record_operators(&state, &[count()]).await.unwrap();
-    check_operators(&state, &[count()]).await.unwrap();
+    check_operators(&state, &[count()], 1).await.unwrap();
 }
 
 async fn refusal(recorded: &[OperatorSpec], now: &[OperatorSpec]) -> Error {
     let state = state();
     record_operators(&state, recorded).await.unwrap();
-    check_operators(&state, now).await.unwrap_err()
+    check_operators(&state, now, 1).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -94,7 +95,7 @@ async fn other_types_are_refused_other_names_are_not() {
     assert_eq!(value.class(), Some("STATE_STORE_VALUE_SCHEMA_NOT_COMPATIBLE"));
     let state = state();
     record_operators(&state, &[was]).await.unwrap();
-    check_operators(&state, &[sum("renamed", DataType::Int64, DataType::Int64)]).await.unwrap();
+    check_operators(&state, &[sum("renamed", DataType::Int64, DataType::Int64)], 1).await.unwrap();
 }
 
 #[tokio::test]
@@ -120,11 +121,11 @@ async fn files_that_cannot_be_read_are_named() {
         let state = state();
         record_operators(&state, &[count()]).await.unwrap();
         state.put(&format!("0/_metadata/{name}"), content.into()).await.unwrap();
-        let error = check_operators(&state, &[count()]).await.unwrap_err().to_string();
+        let error = check_operators(&state, &[count()], 1).await.unwrap_err().to_string();
         assert!(error.contains(&format!("0/_metadata/{name}")) && error.contains(expected), "{error}");
     }
     let state = state();
     record_operators(&state, &[count()]).await.unwrap();
     state.delete("0/_metadata/wavetank-stores").await.unwrap();
-    assert!(check_operators(&state, &[count()]).await.unwrap_err().to_string().contains("wavetank-stores"));
+    assert!(check_operators(&state, &[count()], 1).await.unwrap_err().to_string().contains("wavetank-stores"));
 }

@@ -21,8 +21,10 @@ fn spec(partitions: u32, stores: &[(&str, bool, bool)]) -> OperatorSpec {
         name: (*name).into(),
         schema: schema(*key, *value),
         prefix_columns: 0,
+        since: 0,
     };
-    OperatorSpec { operator_id: 2, name: "x".into(), partitions, stores: stores.iter().map(store).collect() }
+    let stores = stores.iter().map(store).collect();
+    OperatorSpec { operator_id: 2, name: "x".into(), partitions, stores, evolution: None }
 }
 
 fn longs(values: Vec<i64>) -> Vec<ArrayRef> {
