@@ -21,31 +21,21 @@ pub(crate) struct Table {
 }
 
 /// The tables that a query names and the functions that it may call.
-#[derive(Debug, Default)]
-pub(crate) struct Catalog {
+#[derive(Debug)]
+pub(crate) struct Catalog<'s> {
+    state: &'s SessionState,
     tables: BTreeMap<String, Table>,
     table_names: BTreeSet<String>,
-    functions: BTreeSet<String>,
-    aggregates: BTreeSet<String>,
 }
 
-impl Catalog {
+impl<'s> Catalog<'s> {
     /// The functions of a session, without any table.
-    pub(crate) fn functions_of(state: &SessionState) -> Self {
-        let mut catalog = Self::default();
-        let scalar = state.scalar_functions().keys().chain(state.window_functions().keys());
-        catalog.functions.extend(scalar.cloned());
-        catalog.functions.extend(state.aggregate_functions().keys().cloned());
-        catalog.functions.extend(state.higher_order_functions().keys().cloned());
-        catalog.functions.extend(OWN_CALLS.iter().map(|(name, _)| (*name).to_owned()));
-        catalog.aggregates.extend(state.aggregate_functions().keys().cloned());
-        let own = OWN_CALLS.iter().filter(|(_, aggregate)| *aggregate).map(|(name, _)| (*name).to_owned());
-        catalog.aggregates.extend(own);
-        catalog
+    pub(crate) fn functions_of(state: &'s SessionState) -> Self {
+        Self { state, tables: BTreeMap::new(), table_names: BTreeSet::new() }
     }
 
     /// The functions of a session and every table that this query names.
-    pub(crate) async fn load(state: &SessionState, query: &Query) -> Result<Self> {
+    pub(crate) async fn load(state: &'s SessionState, query: &Query) -> Result<Self> {
         let mut names = Vec::new();
         let _ = visit_relations(query, |name: &ObjectName| {
             names.push(parts(name));
@@ -109,17 +99,26 @@ impl Catalog {
 
     /// Whether a function of this lower-case name can be called.
     pub(crate) fn has_function(&self, name: &str) -> bool {
-        self.functions.contains(name)
+        self.is_aggregate(name)
+            || OWN_CALLS.iter().any(|(own, _)| *own == name)
+            || self.state.scalar_functions().contains_key(name)
+            || self.state.window_functions().contains_key(name)
+            || self.state.higher_order_functions().contains_key(name)
     }
 
     /// Whether the function of this lower-case name aggregates.
     pub(crate) fn is_aggregate(&self, name: &str) -> bool {
-        self.aggregates.contains(name)
+        OWN_CALLS.iter().any(|(own, aggregate)| *aggregate && *own == name)
+            || self.state.aggregate_functions().contains_key(name)
     }
 
-    /// The names of all functions that users may call, for suggestions.
-    pub(crate) fn function_names(&self) -> impl Iterator<Item = &str> {
-        self.functions.iter().map(String::as_str).filter(|name| !name.starts_with("__"))
+    /// The names of all functions that users may call, in order, for suggestions.
+    pub(crate) fn function_names(&self) -> BTreeSet<&str> {
+        let scalar = self.state.scalar_functions().keys().chain(self.state.window_functions().keys());
+        let other = self.state.aggregate_functions().keys().chain(self.state.higher_order_functions().keys());
+        let own = OWN_CALLS.iter().map(|(name, _)| *name);
+        let all = scalar.chain(other).map(String::as_str).chain(own);
+        all.filter(|name| !name.starts_with("__")).collect()
     }
 }
 

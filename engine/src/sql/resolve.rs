@@ -23,7 +23,7 @@ use crate::options::did_you_mean;
 
 /// Resolves the names of one query against a catalog.
 pub(crate) struct Resolver<'a> {
-    pub(crate) catalog: &'a Catalog,
+    pub(crate) catalog: &'a Catalog<'a>,
     pub(crate) ctes: Vec<(String, Columns)>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Output {
 }
 
 impl<'a> Resolver<'a> {
-    pub(crate) fn new(catalog: &'a Catalog) -> Self {
+    pub(crate) fn new(catalog: &'a Catalog<'a>) -> Self {
         Self { catalog, ctes: Vec::new() }
     }
 
