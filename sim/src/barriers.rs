@@ -28,6 +28,9 @@ use crate::sweep::{Depth, sweep};
 /// The entry that says a batch is done.
 const DONE: &str = "checkpoint/commits/N link";
 
+/// Of the crash points in recoveries, every how many-th is tried where one crash shows nothing.
+const SECOND_CRASH_STRIDE: usize = 11;
+
 /// All that was found, as `tests/barriers.toml` keeps it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -106,7 +109,7 @@ fn is_step(effect: &Effect) -> bool {
 /// Takes a barrier away, in these scenarios, until a crash shows it: one crash, and if that is not enough a second one
 /// in the recovery.
 pub fn find(plant: &Plant, scenarios: &[&str], jobs: usize) -> Finding {
-    for recovery_stride in [0, 1] {
+    for recovery_stride in [0, SECOND_CRASH_STRIDE] {
         for name in scenarios {
             let depth = Depth { jobs, recovery_stride, stop_at_failure: true, ..Depth::single() };
             let found = sweep(&without(plant, name), &Pipeline, &depth);

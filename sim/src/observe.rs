@@ -3,14 +3,14 @@
 //! Nothing here shares code with the engine: a folder of files is read as Spark's own reader does, by its
 //! `_spark_metadata` log (`spec/07`), and the logs of a checkpoint are read as text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 use wavetank_engine::sink::OutputMode;
 
-use crate::witness::{Witnesses, json_rows};
+use crate::witness::{Witness, Witnesses, json_rows};
 use crate::world::{HOME, World};
 
 /// What can be seen from outside at one moment.
@@ -31,6 +31,8 @@ pub struct Seen {
     pub batches: BTreeMap<u64, Vec<String>>,
     /// What a reader trips over: a listed file that is not there, a torn file, a batch that changed.
     pub complaints: Vec<String>,
+    /// Files with rows that the folder's log does not list: a reader that does not know the log sees them too.
+    pub unlisted: Vec<String>,
 }
 
 /// The logs of a checkpoint, as text, by batch.
@@ -69,7 +71,8 @@ pub fn durable_logs(world: &World) -> BTreeMap<String, Logs> {
 fn look_at(files: BTreeMap<String, Bytes>, witnesses: &Witnesses) -> Observed {
     let mut observed = Observed::default();
     for (name, witness) in witnesses.seen() {
-        let seen = Seen { mode: witness.mode, batches: witness.batches, complaints: witness.complaints };
+        let Witness { mode, batches, complaints } = witness;
+        let seen = Seen { mode, batches, complaints, unlisted: Vec::new() };
         observed.sinks.insert(name, seen);
     }
     for (path, data) in &files {
@@ -107,7 +110,7 @@ fn folder_sink(root: &str, files: &BTreeMap<String, Bytes>) -> Seen {
         }
     }
     let first = entries.iter().rev().find(|(_, (compact, _))| *compact).map_or(0, |(batch_id, _)| *batch_id);
-    let mut rows = Vec::new();
+    let (mut rows, mut all_listed) = (Vec::new(), BTreeSet::new());
     for (batch_id, (_, data)) in entries.range(first..) {
         match listed_files(data) {
             Ok(listed) => {
@@ -120,6 +123,7 @@ fn folder_sink(root: &str, files: &BTreeMap<String, Bytes>) -> Seen {
                         seen.complaints.push(format!("{path} is listed with {size} bytes and has {bytes}"));
                     }
                     read_listed(root, &path, files, &mut rows, &mut seen.complaints);
+                    all_listed.insert(path);
                 }
             }
             Err(why) => seen.complaints.push(format!("{root}/_spark_metadata/{batch_id}: {why}")),
@@ -127,6 +131,10 @@ fn folder_sink(root: &str, files: &BTreeMap<String, Bytes>) -> Seen {
     }
     rows.sort_unstable();
     seen.batches.insert(0, rows);
+    let below = format!("{root}/");
+    let there = files.range(below.clone()..).map(|(path, _)| path).take_while(|path| path.starts_with(&below));
+    let shown = |path: &&String| !path[below.len()..].split('/').any(|name| name.starts_with(['.', '_']));
+    seen.unlisted.extend(there.filter(shown).filter(|path| !all_listed.contains(*path)).cloned());
     seen
 }
 

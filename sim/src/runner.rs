@@ -538,11 +538,26 @@ pub fn judge(run: &Run, baseline: &Run) -> Vec<Failure> {
             seen.complaints.iter().map(|text| Failure { kind: FailureKind::Torn, text: format!("{sink}: {text}") });
         failures.extend(torn);
     }
+    if run.failures.is_empty() && run.lives.last() == Some(&LifeEnd::Done) {
+        failures.extend(left_overs(&run.observed));
+    }
     if run.failures.is_empty() {
         // A run that was given up has other rows for that reason alone.
         failures.extend(rows_differ(&baseline.observed, &run.observed));
     }
     failures
+}
+
+/// What a killed process left in a folder is gone when the query has come to its end, so that readers who only list the
+/// folder see the same rows. Not on object stores: there nobody can know that the process is dead.
+fn left_overs(observed: &Observed) -> Vec<Failure> {
+    let local = observed.sinks.iter().filter(|(sink, _)| !sink.contains("://"));
+    let left = |(sink, seen): (&String, &Seen)| {
+        let text =
+            format!("{sink}: whoever lists the folder sees files that its log does not have: {:?}", seen.unlisted);
+        (!seen.unlisted.is_empty()).then_some(Failure { kind: FailureKind::Rows, text })
+    };
+    local.filter_map(left).collect()
 }
 
 /// What a run is compared with: the same scenario, the same interruptions, no other harm.
