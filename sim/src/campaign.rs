@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::blob::SimBlob;
 use crate::draw;
 use crate::effects::{Outcome, kind_of};
 use crate::oracle::Judged;
@@ -270,6 +271,16 @@ impl Report {
             "a batch had no data",
             run.reports.values().flat_map(BTreeMap::values).any(|report| report.input_rows == 0),
         );
+        let remote = |part: &str| run.trace.iter().any(|e| SimBlob::key(&e.name).is_some_and(|key| key.contains(part)));
+        mark("a checkpoint in an object store", remote("/commits/"));
+        mark("a sink in an object store", remote("/_spark_metadata/"));
+        mark("a source in an object store", remote(".json get"));
+        let ended = |why: &str| run.lives.iter().any(|end| matches!(end, LifeEnd::Error(text) if text.contains(why)));
+        mark("another writer was met", ended("CONCURRENT_STREAM_LOG_UPDATE"));
+        mark("a file was gone when it was read", ended("FAILED_READ_FILE"));
+        for sink in ["/_spark_metadata/", "witness/", "foreach/", "foreachBatch/"] {
+            mark(&format!("a sink {sink}"), run.trace.iter().any(|e| e.name.contains(sink)));
+        }
         for name in OPERATORS {
             mark(&format!("operator {name}"), operators().any(|operator| operator.name == name));
         }

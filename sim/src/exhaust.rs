@@ -1,13 +1,15 @@
 //! Small scenarios for the exhaustive sweep: together they pass every point of the commit protocol.
 //!
 //! Each sink, each output mode, a first batch, a batch without data, a compacted log, a snapshot of state, a purge, a
-//! graceful stop, both sources. `wavetank sim --exhaust` crashes each of them before and after every effect, in every
+//! graceful stop, each source, files of one moment, everything in an object store. `wavetank sim --exhaust` crashes each of them before and after every effect, in every
 //! crash image.
 
 use std::collections::BTreeMap;
 
+use crate::blob::ROOT;
 use crate::scenario::{Scenario, Step};
 
+const KEYS: &str = "SELECT k FROM STREAM events WHERE v > 0";
 const WINDOWS: &str = "SELECT window(ts, '10 seconds') AS w, k, count(*) AS n FROM STREAM events WATERMARK ts DELAY OF \
                        INTERVAL 5 SECONDS GROUP BY window(ts, '10 seconds'), k";
 const COUNTS: &str = "SELECT k, count(*) AS n FROM STREAM events GROUP BY k";
@@ -33,9 +35,51 @@ pub fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("a snapshot of state", set(tape("witness", "update", COUNTS, 4), "stateStore.minDeltasForSnapshot", "1")),
         ("a purge of logs and state", set(tape("witness", "update", COUNTS, 4), "minBatchesToRetain", "1")),
         ("a compacted log", tape("json", "append", PLAIN, 11)),
+        ("rows into a folder of text", tape("text", "append", KEYS, 2)),
+        ("windows into foreach, update", tape("foreach", "update", WINDOWS, 2)),
+        ("rows into foreachBatch", tape("foreachBatch", "append", PLAIN, 2)),
+        ("counts into a table in memory, complete", tape("memory", "complete", COUNTS, 2)),
+        ("counts to the console, complete", tape("console", "complete", COUNTS, 2)),
+        ("files of one moment, and one from before", dated()),
+        ("batches that the source makes up", made_up()),
+        ("a checkpoint, files and a folder of JSON in an object store", remote()),
     ];
     scenarios.extend(crate::groups::swept());
     scenarios
+}
+
+/// Files that all have the time of the first one, or an earlier one.
+fn dated() -> Scenario {
+    let mut scenario = small("files", "witness", "append", PLAIN, 3);
+    let file = |block: usize| format!("in/{block}.json");
+    scenario.steps.insert(1, Step::Touch { file: file(0), modified_ms: 1_000 });
+    scenario.steps.insert(4, Step::Touch { file: file(1), modified_ms: 1_000 });
+    scenario.steps.insert(7, Step::Touch { file: file(2), modified_ms: -1_000 });
+    scenario
+}
+
+/// A batch per start.
+fn made_up() -> Scenario {
+    let script = "CREATE TABLE events USING `rate-micro-batch` OPTIONS (rowsPerBatch '3', numPartitions '2');\n\
+                  CREATE STREAMING TABLE out USING witness\n  OPTIONS (outputMode 'update', trigger 'availableNow', \
+                  checkpointLocation 'checkpoint')\n  AS SELECT value % 2 AS k, count(*) AS n FROM STREAM events GROUP BY \
+                  value % 2;";
+    let steps = vec![Step::Settle, Step::Restart, Step::Settle];
+    Scenario { seed: 1, script: script.to_owned(), steps, ..Scenario::default() }
+}
+
+/// The first scenario's like, with nothing on the disk.
+fn remote() -> Scenario {
+    let mut scenario = small("files", "json", "append", WINDOWS, 2);
+    for place in ["in", "out", "checkpoint"] {
+        scenario.script = scenario.script.replace(&format!("'{place}'"), &format!("'{ROOT}/{place}'"));
+    }
+    for step in &mut scenario.steps {
+        if let Step::Drop { file, .. } = step {
+            *file = format!("{ROOT}/{file}");
+        }
+    }
+    scenario
 }
 
 fn small(source: &str, sink: &str, mode: &str, query: &str, blocks: usize) -> Scenario {
@@ -43,7 +87,7 @@ fn small(source: &str, sink: &str, mode: &str, query: &str, blocks: usize) -> Sc
         "tape" => "tape OPTIONS (name 'events', blocksPerTrigger '1')",
         _ => "json OPTIONS (path 'in', maxFilesPerTrigger '1')",
     };
-    let path = if sink == "witness" { "" } else { "path 'out', " };
+    let path = if matches!(sink, "json" | "parquet" | "csv" | "text") { "path 'out', " } else { "" };
     let script = format!(
         "CREATE TABLE events (ts TIMESTAMP, k STRING, v BIGINT) USING {from};\nCREATE STREAMING TABLE out USING {sink}\n  \
          OPTIONS ({path}outputMode '{mode}', checkpointLocation 'checkpoint')\n  AS {query};"
@@ -76,7 +120,16 @@ mod tests {
             assert_eq!(judge(&run, &run), [], "{name}");
             traces.extend(run.trace.iter().map(|effect| format!("{}\n", effect.name)));
         }
-        for reached in [".compact ", ".snapshot ", "offsets/0 unlink", "out/1 commit", "commits/2 link"] {
+        for reached in [
+            ".compact ",
+            ".snapshot ",
+            "offsets/0 unlink",
+            "out/1 commit",
+            "commits/2 link",
+            "foreach/out/0/0 commit",
+            "foreachBatch/out/1 commit",
+            "blob://bucket/checkpoint/commits/1 put",
+        ] {
             assert!(traces.contains(reached), "no effect {reached}");
         }
     }

@@ -69,14 +69,17 @@ pub(crate) fn change(scenario: &Scenario) -> bool {
     })
 }
 
-/// Whether a query may end with this error because a file went away between two looks at it.
+/// Whether a query may end with this error because a file went away, or became another, between two looks at it.
 pub(crate) fn excuses(scenario: &Scenario, error: &str) -> bool {
-    error.contains("FAILED_READ_FILE.FILE_NOT_EXIST") && removals(scenario) > 0
+    let said = ["FAILED_READ_FILE.FILE_NOT_EXIST", "the file changed while it was read"];
+    disturbances(scenario) > 0 && said.iter().any(|text| error.contains(text))
 }
 
-/// How often files go away.
-pub(crate) fn removals(scenario: &Scenario) -> usize {
-    scenario.steps.iter().filter(|step| matches!(step, Step::Remove { .. } | Step::RemoveLater { .. })).count()
+/// How often files go away or change while the query goes on.
+pub(crate) fn disturbances(scenario: &Scenario) -> usize {
+    let disturbs =
+        |step: &&Step| matches!(step, Step::Remove { .. } | Step::RemoveLater { .. } | Step::DropLater { .. });
+    scenario.steps.iter().filter(disturbs).count()
 }
 
 fn files(scenario: &Scenario) -> BTreeSet<&str> {

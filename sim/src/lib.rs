@@ -5,9 +5,11 @@
 //!             blob/       an object store, like S3               droppers.rs what is on both, for those outside
 //!             effects.rs  the seam: stable names, the trace      disk/       a disk with un-synced effects, crash images
 //!             fault.rs    what goes wrong, bound to a name       tape.rs, witness.rs   a source and a sink outside
+//!             ends.rs     foreach, foreachBatch, memory and console, and who is at their far end
 //! run:        scenario.rs a run written down                     subject.rs  what lives in the world
 //!             pipeline.rs the engine, as that                    runner.rs   runs a scenario and judges it
 //!             observe.rs  what readers of sinks and logs see     reports.rs  what the engine says of its batches
+//!             excuse.rs   when a query may end with an error    promises.rs what the trace says of who promised a batch
 //! reference:  model/      a naive interpreter of the same queries, sharing no code with the engine
 //!             oracle.rs   that model against a run, batch by batch   files.rs   a run over files that change
 //! itself:     plant.rs    bugs planted at the seam               bugs.rs     all of them, by name
@@ -34,6 +36,8 @@ pub mod disk;
 pub mod draw;
 mod droppers;
 pub mod effects;
+pub mod ends;
+mod excuse;
 pub mod exhaust;
 pub mod fault;
 mod files;
@@ -48,6 +52,7 @@ mod panics;
 pub mod picture;
 pub mod pipeline;
 pub mod plant;
+mod promises;
 pub mod reports;
 pub mod runner;
 pub mod saved;

@@ -29,6 +29,8 @@ pub struct Seen {
     pub mode: OutputMode,
     /// Rows by batch, sorted. A folder of files does not tell its batches apart: all its rows are batch 0.
     pub batches: BTreeMap<u64, Vec<String>>,
+    /// Whether what it shows dies with the process: a table in memory, a terminal.
+    pub forgets: bool,
     /// What a reader trips over: a listed file that is not there, a torn file, a batch that changed.
     pub complaints: Vec<String>,
     /// Files with rows that the folder's log does not list: a reader that does not know the log sees them too.
@@ -69,10 +71,10 @@ pub fn durable_logs(world: &World) -> BTreeMap<String, Logs> {
 }
 
 fn look_at(files: BTreeMap<String, Bytes>, witnesses: &Witnesses) -> Observed {
-    let mut observed = Observed::default();
+    let mut observed = Observed { sinks: witnesses.ends.seen(), ..Observed::default() };
     for (name, witness) in witnesses.seen() {
         let Witness { mode, batches, complaints } = witness;
-        let seen = Seen { mode, batches, complaints, unlisted: Vec::new() };
+        let seen = Seen { mode, batches, complaints, ..Seen::default() };
         observed.sinks.insert(name, seen);
     }
     for (path, data) in &files {

@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
+use wavetank_engine::options::Options;
 use wavetank_engine::sql::types::spark_type_name;
 use wavetank_engine::sql::{Statement, parse_script};
 
@@ -71,6 +72,8 @@ struct Pipeline {
     name: String,
     /// The sink's name as observations have it.
     sink: String,
+    /// Its format.
+    format: String,
     /// Whether the sink writes times as text, which Spark cuts to milliseconds.
     cuts_times: bool,
     checkpoint: String,
@@ -79,6 +82,36 @@ struct Pipeline {
 enum Input {
     Tape(String),
     Folder(String),
+    Rate(Rate),
+}
+
+/// A `rate-micro-batch` source: how many rows a batch has, and when they are.
+#[derive(Clone, Copy)]
+struct Rate {
+    rows_per_batch: u64,
+    start_ms: i64,
+    advance_ms: i64,
+}
+
+impl Rate {
+    fn of(options: &Options) -> Result<Self, String> {
+        let number = |name: &str, default: i64| match options.get(name) {
+            Some(text) => text.parse::<i64>().map_err(|_| format!("{name} '{text}'")),
+            None => Ok(default),
+        };
+        Ok(Self {
+            rows_per_batch: number("rowsPerBatch", 0)?.unsigned_abs().max(1),
+            start_ms: number("startTimestamp", 0)?,
+            advance_ms: number("advanceMillisPerBatch", 1000)?,
+        })
+    }
+
+    /// The rows of its n-th step: all of one moment, numbered on.
+    fn rows(self, step: u64) -> Rows {
+        let at_ms = self.start_ms + self.advance_ms * step as i64;
+        let values = step * self.rows_per_batch..(step + 1) * self.rows_per_batch;
+        values.map(|value| vec![Value::Timestamp(at_ms * 1000), Value::Int(value as i64)]).collect()
+    }
 }
 
 fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
@@ -87,6 +120,12 @@ fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
     for located in statements {
         match located.statement {
             Statement::CreateTable(table) => {
+                if table.using.as_deref() == Some("rate-micro-batch") {
+                    let columns = parse_schema("timestamp TIMESTAMP, value BIGINT").ok_or("the columns of rate")?;
+                    sources.push(Source { name: table.name, columns });
+                    inputs.push(Input::Rate(Rate::of(&table.options)?));
+                    continue;
+                }
                 let schema = table.columns.ok_or("a table without columns")?;
                 let fields = schema.fields().iter();
                 let ddl: Vec<String> =
@@ -111,14 +150,17 @@ fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
     }
     views.extend(scenario.views.iter().map(model_view));
     let target = target.ok_or("no streaming table")?;
-    let sink = match target.using.as_deref() {
-        Some("witness") => target.options.get("name").unwrap_or(&target.name).to_owned(),
+    let format = target.using.clone().unwrap_or_default().to_lowercase();
+    let sink = match format.as_str() {
+        "witness" | "foreach" | "foreachbatch" | "memory" | "console" => {
+            target.options.get("name").unwrap_or(&target.name).to_owned()
+        }
         _ => target.options.get("path").ok_or("a sink that cannot be read")?.to_owned(),
     };
-    if matches!(target.using.as_deref(), Some("csv" | "text")) {
+    if matches!(format.as_str(), "csv" | "text") {
         return Err("a sink that does not keep types".to_owned());
     }
-    let cuts_times = matches!(target.using.as_deref(), Some("json"));
+    let cuts_times = format == "json";
     let mode = target.options.get("outputMode").unwrap_or("append");
     let query = Query {
         sources,
@@ -129,7 +171,7 @@ fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
         conf: scenario.settings.get(&0).cloned().unwrap_or_default(),
     };
     let checkpoint = target.options.get("checkpointLocation").ok_or("no checkpointLocation")?.to_owned();
-    Ok(Pipeline { query, inputs, name: target.name, sink, cuts_times, checkpoint })
+    Ok(Pipeline { query, inputs, name: target.name, sink, format, cuts_times, checkpoint })
 }
 
 fn model_view(view: &crate::scenario::View) -> View {
@@ -157,7 +199,8 @@ fn promises(pipeline: &Pipeline, run: &Run) -> Result<BTreeMap<u64, Promise>, St
     read.map(|(batch_id, text)| {
         let mut lines = text.lines().skip(1);
         let metadata: Json = serde_json::from_str(lines.next().unwrap_or("")).map_err(|error| error.to_string())?;
-        let ends = lines.map(read_until).collect::<Result<Vec<u64>, String>>()?;
+        let ends = lines.enumerate().map(|(source, offset)| read_until(offset, pipeline.inputs.get(source)));
+        let ends = ends.collect::<Result<Vec<u64>, String>>()?;
         if ends.len() != pipeline.inputs.len() {
             return Err(format!("offsets/{batch_id} is for {} sources", ends.len()));
         }
@@ -176,8 +219,12 @@ fn pinned(pipeline: &Pipeline, run: &Run) -> BTreeMap<String, String> {
 }
 
 /// How many steps of a source have been read at this offset.
-fn read_until(offset: &str) -> Result<u64, String> {
+fn read_until(offset: &str, input: Option<&Input>) -> Result<u64, String> {
     let last = match serde_json::from_str::<Json>(offset) {
+        Ok(Json::Object(rate)) if rate.contains_key("offset") => {
+            let Some(Input::Rate(Rate { rows_per_batch, .. })) = input else { return Err(format!("offset {offset}")) };
+            rate["offset"].as_u64().map(|rows| (rows / rows_per_batch) as i64 - 1)
+        }
         Ok(Json::Object(file)) => file.get("logOffset").and_then(Json::as_i64),
         Ok(number) => number.as_i64(),
         Err(_) => Some(-1), // "-": nothing yet
@@ -192,6 +239,10 @@ fn input_rows(pipeline: &Pipeline, source: usize, scenario: &Scenario, run: &Run
     let columns = &pipeline.query.sources[source].columns;
     let decode = |rows: &[String]| rows.iter().map(|row| decode_row(row, columns)).collect::<Result<Rows, _>>();
     match &pipeline.inputs[source] {
+        Input::Rate(rate) => {
+            let ends = promises(pipeline, run)?.into_values().filter_map(|promise| promise.ends.get(source).copied());
+            Ok((0..ends.max().unwrap_or(0)).map(|step| rate.rows(step)).collect())
+        }
         Input::Tape(name) => {
             let blocks = scenario.steps.iter().filter_map(|step| match step {
                 Step::Add { tape, rows } if tape == name => Some(decode(rows)),
@@ -336,6 +387,16 @@ fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run
     }
     let none = Seen::default();
     let seen = run.observed.sinks.get(&pipeline.sink).unwrap_or(&none);
+    if pipeline.format == "console" {
+        failures.extend(printed_otherwise(&expected, seen));
+        return Ok(failures);
+    }
+    if seen.forgets {
+        // A table in memory shows what the batches of the last life gave.
+        let since = starts.last().map_or(0, |start| start.batch_id);
+        let last = if pipeline.query.mode == OutputMode::Complete { *done } else { 0 };
+        expected.retain(|batch_id, _| *batch_id >= since.max(last));
+    }
     failures.extend(compare(&columns, &expected, seen, pipeline.query.mode)?);
     Ok(failures)
 }
@@ -395,6 +456,20 @@ fn cut_time(value: Value) -> Value {
         Value::List(items) => Value::List(items.into_iter().map(cut_time).collect()),
         other => other,
     }
+}
+
+/// The batches that were not printed, or with another number of rows. A terminal has no types.
+fn printed_otherwise(expected: &BTreeMap<u64, Vec<Vec<Value>>>, seen: &Seen) -> Vec<Failure> {
+    /// How many rows Spark shows.
+    const SHOWN: usize = 20;
+    let odd = expected.iter().filter_map(|(batch_id, rows)| match seen.batches.get(batch_id) {
+        None => Some(format!("batch {batch_id} was not printed")),
+        Some(lines) if lines.len() != rows.len().min(SHOWN) => {
+            Some(format!("batch {batch_id} was printed with {} rows, the model has {}", lines.len(), rows.len()))
+        }
+        Some(_) => None,
+    });
+    odd.map(failure).collect()
 }
 
 /// The sink's rows against the model's: by batch where the sink knows its batches, all together otherwise.

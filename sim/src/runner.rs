@@ -22,11 +22,13 @@ use wavetank_engine::sink::OutputMode;
 use crate::blob::SimBlob;
 use crate::disk::CrashImage;
 use crate::effects::{Death, Effect};
-use crate::fault::{Fault, Harm, PATIENCE};
+use crate::excuse::{is_excused, is_promised_late};
+use crate::fault::{Fault, Harm};
 use crate::files;
 use crate::observe::{Logs, Observed, Seen, durable_logs, log_complaints, observe};
 use crate::panics;
 use crate::plant::EnginePlant;
+use crate::promises::taken_over;
 use crate::reports::{BatchReport, Reports};
 use crate::scenario::{Scenario, Step};
 use crate::subject::{Life, Subject};
@@ -311,7 +313,7 @@ impl<'a> Runner<'a> {
         self.lives.push(end);
         if goes_on {
             let spare = self.scenario.steps.iter().filter(|step| **step == Step::Restart).count() + SPARE_LIVES;
-            if self.lives.len() > self.scenario.faults.len() + spare + files::removals(self.scenario) {
+            if self.lives.len() > self.scenario.faults.len() + spare + files::disturbances(self.scenario) {
                 let text = format!("after {} lives it still does not end: {:?}", self.lives.len(), self.lives.last());
                 self.fail(FailureKind::Liveness, text);
                 return false;
@@ -322,9 +324,11 @@ impl<'a> Runner<'a> {
     }
 
     fn note_interruption(&mut self, end: &LifeEnd) {
+        let effects = self.world.effects();
         for (root, logs) in &self.observed.logs {
             let batch_id = logs.commits.keys().next_back().map_or(0, |done| done + 1);
-            let promised = logs.offsets.contains_key(&batch_id) || self.is_promised_late(root, batch_id);
+            let promised =
+                logs.offsets.contains_key(&batch_id) || is_promised_late(self.scenario, effects, root, batch_id);
             self.starts.entry(root.clone()).or_default().push(Began { batch_id, promised });
         }
         if *end == LifeEnd::Restarted {
@@ -357,7 +361,7 @@ impl<'a> Runner<'a> {
             }
             LifeEnd::Error(text) => {
                 let life = self.world.effects().life();
-                let excused = self.is_excused(life, text) || files::excuses(self.scenario, text);
+                let excused = is_excused(self.scenario, self.world.effects(), life, text);
                 if !excused {
                     self.fail(FailureKind::Error, format!("life {life}: {text}"));
                 }
@@ -373,35 +377,6 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Whether the faults of this life are a reason for a query to end with this error: one error of the disk is, what
-    /// an object store does is waited out unless there is much of it.
-    fn is_excused(&self, life: u32, text: &str) -> bool {
-        let (mut tries, mut late_promise) = (0, false);
-        for (fired_life, at) in self.world.effects().fired() {
-            for harm in self.faults_at(fired_life, &at) {
-                late_promise |= matches!(harm, Harm::Late { .. }) && fired_life < life;
-                if fired_life == life {
-                    tries += if SimBlob::key(&at).is_some() { harm.tries() } else { harm.tries() * PATIENCE };
-                }
-            }
-        }
-        // What was sent late meets a later life, which takes it for another writer.
-        tries >= PATIENCE || (late_promise && text.contains("CONCURRENT_STREAM_LOG_UPDATE"))
-    }
-
-    /// Whether a promise of this batch was sent late: the next life may find it.
-    fn is_promised_late(&self, root: &str, batch_id: u64) -> bool {
-        let at = format!("{root}/offsets/{batch_id} put");
-        let fired = self.world.effects().fired();
-        let mut puts = fired.iter().filter(|(_, name)| name.split('#').next() == Some(&at));
-        puts.any(|(life, name)| self.faults_at(*life, name).any(|harm| matches!(harm, Harm::Late { .. })))
-    }
-
-    fn faults_at<'f>(&'f self, life: u32, at: &'f str) -> impl Iterator<Item = &'f Harm> {
-        let named = move |name: &str| name.strip_suffix("#1").unwrap_or(name) == at;
-        self.scenario.faults.iter().filter(move |f| f.life == life && named(&f.at)).map(|f| &f.harm)
-    }
-
     fn fail(&mut self, kind: FailureKind, text: String) {
         self.failures.push(Failure { kind, text });
     }
@@ -413,7 +388,9 @@ impl<'a> Runner<'a> {
             self.world.effects().do_held();
         }
         let now = observe(&self.world, &self.witnesses);
-        for complaint in log_complaints(&self.promised, &now, unlinks_float(self.scenario)) {
+        let mut complaints = log_complaints(&self.promised, &now, unlinks_float(self.scenario));
+        complaints.extend(self.world.blob().take_replaced());
+        for complaint in complaints {
             self.fail(FailureKind::Log, complaint);
         }
         self.observed = now;
@@ -435,7 +412,7 @@ impl<'a> Runner<'a> {
                 reports: self.reports.clone(),
                 settings: settings.unwrap_or_default(),
                 sources: vec![self.tapes.provider(effects, number)],
-                sinks: vec![self.witnesses.provider(effects, number)],
+                sinks: self.witnesses.providers(effects, number),
             })
             .await?;
         loop {
@@ -494,9 +471,12 @@ impl<'a> Runner<'a> {
         }
     }
 
-    fn finish(self) -> Run {
+    fn finish(mut self) -> Run {
+        self.world.effects().set_probe(None); // it holds the world
+        for complaint in taken_over(&self.world.effects().trace()) {
+            self.fail(FailureKind::Log, complaint);
+        }
         let effects = self.world.effects();
-        effects.set_probe(None); // it holds the world
         let history = self.world.history().into_iter();
         let history = history.map(|(path, data)| (path, String::from_utf8_lossy(&data).into_owned())).collect();
         Run {
@@ -571,6 +551,9 @@ fn rows_differ(expected: &Observed, got: &Observed) -> Vec<Failure> {
     for name in names {
         let none = Default::default();
         let (expected, got) = (expected.sinks.get(name).unwrap_or(&none), got.sinks.get(name).unwrap_or(&none));
+        if expected.forgets || got.forgets {
+            continue; // what it shows depends on when its process began
+        }
         let same = match expected.mode {
             // Which batch a row came in may depend on when a crash was; that it came once may not.
             OutputMode::Append => expected.all_rows() == got.all_rows(),

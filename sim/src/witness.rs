@@ -18,6 +18,7 @@ use wavetank_engine::sink::{OutputBatch, OutputMode, Sink, SinkContext, SinkProv
 use wavetank_engine::{Error, Result};
 
 use crate::effects::{Begun, Effects, Op};
+use crate::ends::Ends;
 use crate::plant::Bug;
 use crate::tape::{ended, refused};
 
@@ -25,6 +26,8 @@ use crate::tape::{ended, refused};
 #[derive(Clone, Debug, Default)]
 pub struct Witnesses {
     tables: Arc<Mutex<BTreeMap<String, Witness>>>,
+    /// Those at the far ends of the engine's own sinks.
+    pub ends: Ends,
 }
 
 /// What one witness has seen.
@@ -50,7 +53,15 @@ impl Witnesses {
 
     /// A number that changes whenever a batch was committed.
     pub fn version(&self) -> u64 {
-        self.lock().values().map(|witness| (witness.batches.len() + witness.complaints.len()) as u64).sum()
+        let committed = |witness: &Witness| (witness.batches.len() + witness.complaints.len()) as u64;
+        self.lock().values().map(committed).sum::<u64>() + self.ends.version()
+    }
+
+    /// The sinks for one life of the process: the witness, and the engine's own with somebody at their end.
+    pub fn providers(&self, effects: &Effects, life: u32) -> Vec<Arc<dyn SinkProvider>> {
+        let mut providers = vec![self.provider(effects, life)];
+        providers.extend(self.ends.providers(self, effects, life));
+        providers
     }
 
     /// The sink for one life of the process.
@@ -67,7 +78,13 @@ impl Witnesses {
     }
 
     /// Makes a batch visible. `rows` is what was staged for it in this life, if anything was.
-    fn commit(&self, name: &str, mode: OutputMode, batch_id: u64, rows: Option<Vec<String>>) -> io::Result<()> {
+    pub(crate) fn commit(
+        &self,
+        name: &str,
+        mode: OutputMode,
+        batch_id: u64,
+        rows: Option<Vec<String>>,
+    ) -> io::Result<()> {
         let mut tables = self.lock();
         let witness = tables.entry(name.to_owned()).or_default();
         witness.mode = mode;

@@ -141,6 +141,21 @@ fn a_promise_that_comes_late_after_its_promiser_died_meets_the_next_life() {
     assert!(ends.contains(&2), "{ends:?}");
 }
 
+#[test]
+fn a_promise_that_appears_while_a_query_starts_is_another_run_and_nothing_to_delete() {
+    let root = blob::ROOT;
+    let promise = format!("{root}/checkpoint/offsets/0 put");
+    let image = wavetank_sim::CrashImage::Kill;
+    let late = scenario("json").with_faults([
+        Fault { life: 0, at: promise.clone(), harm: Harm::Late { us: 2_000_000 } },
+        Fault { life: 0, at: format!("{promise}#2"), harm: Harm::CrashBefore { image } },
+        Fault { life: 1, at: format!("{root}/checkpoint/commits list"), harm: Harm::Slow { us: 3_000_000 } },
+    ]);
+    assert_eq!(complaints(&late), None);
+    let ends: Vec<String> = run(&late, &Pipeline).lives.iter().map(|end| format!("{end:?}")).collect();
+    assert!(ends.len() == 3 && ends[1].contains("CONCURRENT_STREAM_LOG_UPDATE"), "{ends:?}");
+}
+
 /// A run of its own on the scenario's checkpoint, which ends with how its query ended.
 async fn engine(environment: Environment, script: &str) -> Result<u64, String> {
     let nowhere = std::sync::Arc::new(std::sync::Mutex::new(std::io::sink()));

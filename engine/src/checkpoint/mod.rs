@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::storage::{Folder, Lock, LockGuard};
+use crate::storage::{Folder, Lock, LockGuard, uri};
 
 mod commits;
 mod compactible;
@@ -120,6 +120,12 @@ async fn refuse_leftovers(folder: &Folder) -> Result<()> {
     for name in [OFFSETS, STATE, COMMITS] {
         let part = folder.child(name);
         let listed = part.store.list_with_delimiter(Some(&part.path)).await?;
+        let is_promise =
+            |path: &Path| name == OFFSETS && path.filename().is_some_and(|name| name.parse::<u64>().is_ok());
+        if let Some(promise) = listed.objects.iter().map(|file| &file.location).find(|path| is_promise(path)) {
+            // There was none when the log was opened: another run is at work here, and nobody should delete what it wrote.
+            return Err(Error::ConcurrentLogUpdate { path: uri::join(&part.uri_root, promise), batch_id: 0 });
+        }
         if listed.objects.iter().any(|file| named(&file.location)) || listed.common_prefixes.iter().any(named) {
             return Err(Error::checkpoint_class(
                 "STATE_STORE_CHECKPOINT_LOCATION_NOT_EMPTY",

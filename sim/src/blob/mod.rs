@@ -26,6 +26,8 @@ pub use store::Bucket;
 
 /// How the locations of this store begin.
 pub const ROOT: &str = "blob://bucket";
+/// Folders whose entries nobody may replace.
+const LOGS: [&str; 3] = ["/offsets/", "/commits/", "/_spark_metadata/"];
 /// How many keys a page of a listing has.
 pub const PAGE: usize = 3;
 
@@ -49,6 +51,8 @@ struct State {
     first_reads: BTreeMap<String, Object>,
     /// Whatever was put into logs and source logs.
     history: BTreeMap<String, Bytes>,
+    /// Entries of logs that were replaced by other ones.
+    replaced: Vec<String>,
 }
 
 type Deferred = Box<dyn FnOnce(&mut State) + Send>;
@@ -122,6 +126,11 @@ impl SimBlob {
         self.state().history.iter().map(|(key, data)| (format!("{ROOT}/{key}"), data.clone())).collect()
     }
 
+    /// Entries of logs that were replaced by other ones since this was asked last.
+    pub fn take_replaced(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().replaced)
+    }
+
     /// A number that changes whenever an object may have changed.
     pub fn version(&self) -> u64 {
         let state = self.state();
@@ -169,6 +178,9 @@ impl State {
         let second_us = modified_us - modified_us.rem_euclid(1_000_000);
         if key.contains("/offsets/") || key.contains("/sources/") {
             self.history.insert(key.to_owned(), data.clone());
+        }
+        if LOGS.iter().any(|log| key.contains(log)) && self.objects.get(key).is_some_and(|there| there.data != data) {
+            self.replaced.push(format!("{ROOT}/{key} was replaced by something else"));
         }
         self.objects.insert(key.to_owned(), Object { data, modified_us: second_us, e_tag: self.changes_count });
         self.changes_count

@@ -90,10 +90,8 @@ impl Bucket {
                 }
             }
         };
-        let (outcome, digest) = match &answer {
-            Ok(_) => (Outcome::Done, digest),
-            Err(error) => (Outcome::Refused(kind(error)), 0),
-        };
+        // What was sent is noted also when it was refused.
+        let outcome = answer.as_ref().map_or_else(|error| Outcome::Refused(kind(error)), |_| Outcome::Done);
         effects.end(begun, outcome, digest).map_err(generic)?;
         answer
     }

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use wavetank_engine::environment::Entropy;
 
 use super::places::Places;
-use crate::effects::Effect;
+use crate::effects::{Effect, Op};
 use crate::fault::{Fault, Harm};
 use crate::scenario::{Scenario, Step};
 
@@ -59,8 +59,10 @@ pub(super) fn faults(seed: u64, trace: &[Effect]) -> Vec<Fault> {
     }
     let mut random = Entropy::from_seed(seed).fork("changing meanwhile").stream();
     let touched: Vec<&Effect> = trace.iter().filter(|effect| effect.name.contains("in/")).collect();
-    let faults = (0..random.random_range(0..3)).filter_map(|_| {
-        let at = touched.choose(&mut random)?.name.clone();
+    let read: Vec<&Effect> = touched.iter().filter(|e| matches!(e.op, Op::Read | Op::Get)).copied().collect();
+    let faults = (0..random.random_range(0..4)).filter_map(|_| {
+        let among = if random.random() { &read } else { &touched };
+        let at = among.choose(&mut random)?.name.clone();
         Some(Fault { life: 0, at, harm: Harm::Slow { us: random.random_range(1..100) * 1_000 } })
     });
     faults.collect()
@@ -107,6 +109,11 @@ impl Writer {
             if self.random.random_ratio(1, 3) {
                 let modified_ms = *[0, 0, 1_000, -5_000, -86_400_000].choose(&mut self.random).expect("five");
                 self.steps.push(Step::Touch { file: self.name(known), modified_ms });
+            }
+            if self.random.random_ratio(1, 6) {
+                self.files[known] = None;
+                let ms = self.random.random_range(1..LATER_MS);
+                self.steps.push(Step::RemoveLater { ms, file: self.name(known) });
             }
             return;
         }

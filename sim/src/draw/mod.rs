@@ -7,12 +7,14 @@
 //!      ─ fork "steps"    ─► arrivals, settling, waiting, restarts
 //!      ─ fork "faults"   ─► which kinds are on (swarm), where they strike: names of an undisturbed run
 //!      ─ fork "places"   ─► what is in the object store, and "requests": what goes wrong there (places.rs)
+//!      ─ fork "ends", "rate" ─► the engine's other sinks; a source without end (rate.rs)
 //!      ─ fork "changing files", "dates" ─► files that others still write (changing.rs), files with odd times
 //! ```
 //! Each stream is its own: drawing more rows does not move the faults.
 
 mod changing;
 mod places;
+mod rate;
 
 use std::collections::BTreeMap;
 
@@ -37,7 +39,7 @@ const DELAY_US: i64 = 5_000_000;
 
 /// The scenario of a seed, without faults.
 pub fn scenario(seed: u64) -> Scenario {
-    if let Some(scenario) = changing::scenario(seed) {
+    if let Some(scenario) = changing::scenario(seed).or_else(|| rate::scenario(seed)) {
         return scenario;
     }
     let entropy = Entropy::from_seed(seed);
@@ -51,7 +53,7 @@ pub fn scenario(seed: u64) -> Scenario {
     // Folders of files take append only.
     let sink = match *mode {
         "append" if pipeline.random_ratio(1, 2) => *["json", "parquet"].choose(&mut pipeline).expect("two"),
-        _ => "witness",
+        _ => other_end(&entropy, mode).unwrap_or("witness"),
     };
     let places = Places::drawn(entropy);
     Scenario {
@@ -66,6 +68,25 @@ pub fn scenario(seed: u64) -> Scenario {
     }
 }
 
+/// For one seed of eight, another sink than the witness: one of the engine's own that end outside of storage.
+fn other_end(entropy: &Entropy, mode: &str) -> Option<&'static str> {
+    let mut random = entropy.fork("ends").stream();
+    if !random.random_ratio(1, 8) {
+        return None;
+    }
+    // A table in memory begins anew with its process, which is refused unless it is complete.
+    let ends: &[&str] = match mode {
+        "complete" => &["foreach", "foreachBatch", "memory", "memory", "console"],
+        _ => &["foreach", "foreachBatch", "console"],
+    };
+    ends.choose(&mut random).copied()
+}
+
+/// Whether a sink writes to a folder.
+fn is_folder(sink: &str) -> bool {
+    matches!(sink, "json" | "parquet" | "csv" | "text")
+}
+
 fn script(shape: &Shape, mode: &str, files: bool, sink: &str, places: &Places) -> String {
     let Places { checkpoint, input, output } = places;
     let mut script = String::new();
@@ -77,7 +98,7 @@ fn script(shape: &Shape, mode: &str, files: bool, sink: &str, places: &Places) -
         script.push_str(&format!("CREATE TABLE {table} (ts TIMESTAMP, k STRING, v BIGINT)\n  USING {source};\n"));
     }
     script.push_str(shape.views);
-    let target = if sink == "witness" { String::new() } else { format!("path '{output}', ") };
+    let target = if is_folder(sink) { format!("path '{output}', ") } else { String::new() };
     // A batch at every trigger: time must pass in between.
     let trigger = if shape.is_clocked() { "trigger '1 second', " } else { "" };
     script.push_str(&format!(

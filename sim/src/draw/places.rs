@@ -71,15 +71,23 @@ fn late_promise(random: &mut ChaCha8Rng, trace: &[Effect]) -> Option<Vec<Fault>>
     let is_promise = |effect: &&Effect| effect.op == Op::Put && effect.name.contains("/offsets/");
     let promises: Vec<&Effect> = trace.iter().filter(|effect| effect.life == 0).filter(is_promise).collect();
     let promise = promises.choose(random)?;
+    let image = CrashImage::Kill;
+    let dead = |us| {
+        let harm = Harm::CrashBefore { image };
+        let second = Fault { life: 0, at: format!("{}#2", promise.name), harm };
+        vec![Fault { life: 0, at: promise.name.clone(), harm: Harm::Late { us } }, second]
+    };
+    if random.random() {
+        // The next life's own promise is refused once, and the dead one's arrives before it tries again.
+        let mut faults = dead(REBOOT_US + 150_000);
+        faults.push(Fault { life: 1, at: promise.name.clone(), harm: Harm::Busy { times: 1 } });
+        return Some(faults);
+    }
     // What a life does between looking at the logs and its first promise.
     let looked = trace.iter().position(|effect| effect.op == Op::List && effect.name.ends_with("/commits list"))?;
     let first = trace.iter().position(|effect| is_promise(&effect))?;
     let between = trace.get(looked..first)?.choose(random)?;
-    let slow_us = 2_000_000;
-    let image = CrashImage::Kill;
-    Some(vec![
-        Fault { life: 0, at: promise.name.clone(), harm: Harm::Late { us: REBOOT_US + slow_us / 2 } },
-        Fault { life: 0, at: format!("{}#2", promise.name), harm: Harm::CrashBefore { image } },
-        Fault { life: 1, at: between.name.clone(), harm: Harm::Slow { us: slow_us } },
-    ])
+    let mut faults = dead(REBOOT_US + 1_000_000);
+    faults.push(Fault { life: 1, at: between.name.clone(), harm: Harm::Slow { us: 2_000_000 } });
+    Some(faults)
 }
