@@ -7,6 +7,7 @@ use std::time::Instant;
 use wavetank_sim::bugs::BUGS;
 use wavetank_sim::campaign::Campaign;
 use wavetank_sim::pipeline::Pipeline;
+use wavetank_sim::scenario::View;
 use wavetank_sim::{Scenario, draw};
 
 fn main() {
@@ -28,8 +29,11 @@ fn main() {
             progress: &|_, _| true,
         };
         let begun = Instant::now();
-        let report = campaign(0..seeds, 0).run();
-        let Some(found) = report.failures.first() else {
+        // Places in the code of user functions are reached by no other seeds.
+        let reaches =
+            |seed: &u64| !bug.is_in_groups() || draw::scenario(*seed).views.iter().any(View::calls_a_function);
+        let found = (0..seeds).filter(reaches).find_map(|seed| campaign(seed..seed + 1, 0).run().failures.pop());
+        let Some(found) = found else {
             println!("{}\tnot found in {seeds} seeds\t{:.1}", bug.name, begun.elapsed().as_secs_f64());
             continue;
         };

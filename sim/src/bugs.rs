@@ -23,6 +23,12 @@ impl KnownBug {
         self.at_seam.is_none().then_some(self.name)
     }
 
+    /// Whether it is a place in the code of user functions over groups.
+    pub fn is_in_groups(&self) -> bool {
+        let kinds = ["group-", "timer-", "ttl-", "list-", "map-", "value-"];
+        self.at_seam.is_none() && kinds.iter().any(|kind| self.name.starts_with(kind))
+    }
+
     /// The bug as a plant of a scenario.
     pub fn plant(&self) -> Plant {
         let text = self.at_seam.map_or_else(|| format!("engine {}", self.name), str::to_owned);
@@ -123,6 +129,44 @@ pub const BUGS: &[KnownBug] = &[
         "`<` for `<=` in the bound of a range condition: one millisecond early",
     ),
     engine("join-semi-matches-again", "a semi-joined row comes out with each match"),
+    engine(
+        "group-timeout-at-its-own-instant",
+        "`<=` for `<`: a timeout at the watermark, or at the batch's time, has passed",
+    ),
+    engine("group-timeout-comes-late", "`<` against the instant before: a timeout comes a millisecond late"),
+    engine("group-timeout-by-the-watermark-before", "timeouts are judged by the watermark of the batch before"),
+    engine("group-timeout-comes-before-the-rows", "a key whose timeout has passed and that has rows is called twice"),
+    engine("group-timeout-outlives-the-call", "a timeout that a call does not set again stays"),
+    engine("group-timeout-alone-is-not-kept", "a new timeout is kept only with a new state"),
+    engine("group-timeout-goes-with-the-state", "a state that is removed takes the timeout of the same call with it"),
+    engine("group-state-stays-after-its-timeout", "what a call for a timeout does to the state is not kept"),
+    engine("group-removed-state-comes-back", "a state that was removed is there in the next batch"),
+    engine("group-late-rows-reach-the-function", "a function with an event-time timeout gets late rows"),
+    engine("group-late-rows-reach-the-processor", "a processor in event time gets late rows"),
+    engine("group-rows-are-late-without-a-timeout", "a function without a timeout loses late rows"),
+    engine("group-initial-state-in-every-batch", "initial states are put in again and again"),
+    engine("group-null-keys-are-lost", "rows whose key is null are no group"),
+    engine("group-is-called-for-each-run-of-rows", "rows of a key that do not come side by side are two groups"),
+    engine("group-time-is-the-clocks", "functions ask the clock, not the batch: another time when a batch runs again"),
+    engine("timer-outlives-its-deletion", "a deleted timer is still there"),
+    engine("timer-comes-again", "a timer that has been called stays"),
+    engine("timer-comes-late", "`<` for `<=`: a timer at the watermark has not come"),
+    engine("timer-by-the-watermark-before", "timers are judged by the watermark of the batch before"),
+    engine("timer-never-comes", "timers are kept, and not found when their time comes"),
+    engine("ttl-is-not-looked-at", "what has outlived its lifetime is seen until it is cleaned up"),
+    engine("ttl-ends-late", "`<` for `<=`: a value is seen at the end of its lifetime"),
+    engine("ttl-is-never-cleaned", "what has outlived its lifetime stays in state"),
+    engine("ttl-counts-from-the-first-write", "an update does not prolong a lifetime"),
+    engine("list-append-replaces", "appending to a list forgets what was there"),
+    engine("list-positions-begin-anew", "elements of a batch take the places of those of earlier ones"),
+    engine("map-entry-comes-back", "an entry that was removed is there in the next batch"),
+    engine("map-clear-leaves-what-is-new", "clearing a map forgets the entries of this batch"),
+    engine("value-clear-is-forgotten", "a value that was cleared is there in the next batch"),
+    engine("value-reads-pass-over-own-writes", "a call does not see what it wrote itself"),
+    engine(
+        "value-of-the-group-before",
+        "the values that were looked up for earlier groups are taken for those of later ones",
+    ),
     engine("state-comes-back-empty", "state is not loaded after a restart"),
     engine("state-misses-its-last-delta", "the newest delta is left out when state is loaded"),
     engine("state-brings-back-what-was-removed", "removals in deltas are not replayed"),

@@ -74,6 +74,13 @@ pub struct View {
     pub columns: Vec<String>,
 }
 
+impl View {
+    /// Whether it calls a user function.
+    pub fn calls_a_function(&self) -> bool {
+        matches!(self.keep, Keep::Groups(_))
+    }
+}
+
 /// The two deduplications, and user functions over groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -46,7 +46,13 @@ pub enum GroupJob {
     Stamped,
     /// transformWithState that begins with two rows of `a` and one of `z`.
     Opened,
+    /// transformWithState whose variables are others in lives that set [`LATER_VARIABLES`]. What comes out is the same; the
+    /// model cannot follow it.
+    Changing,
 }
+
+/// A life that sets this has the later variables of [`GroupJob::Changing`].
+pub const LATER_VARIABLES: &str = "simulator.laterVariables";
 
 /// What a function's timeouts, timers and lifetimes are measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +69,7 @@ impl GroupJob {
     /// What its time is measured by.
     pub fn timing(self) -> Timing {
         match self {
-            Self::Tally | Self::Numbers | Self::Begun | Self::Variables | Self::Opened => Timing::None,
+            Self::Tally | Self::Numbers | Self::Begun | Self::Variables | Self::Opened | Self::Changing => Timing::None,
             Self::Visits | Self::Lifetimes => Timing::Clock,
             Self::Sessions | Self::Alarms | Self::Stamped => Timing::EventTime,
         }
@@ -71,7 +77,7 @@ impl GroupJob {
 
     /// Whether it is a function for transformWithState.
     pub fn is_processor(self) -> bool {
-        matches!(self, Self::Variables | Self::Alarms | Self::Lifetimes | Self::Stamped | Self::Opened)
+        !matches!(self, Self::Tally | Self::Sessions | Self::Visits | Self::Numbers | Self::Begun)
     }
 
     /// The frame that it makes of this one.
@@ -104,6 +110,10 @@ impl GroupJob {
             Self::Alarms => groups.transform_with_state(processors::Alarms::default(), TimeMode::EventTime, mode),
             Self::Lifetimes => {
                 groups.transform_with_state(processors::Lifetimes::default(), TimeMode::ProcessingTime, mode)
+            }
+            Self::Changing => {
+                let later = session.conf().get(LATER_VARIABLES).is_some();
+                groups.transform_with_state(processors::Changing::new(later), TimeMode::None, mode)
             }
             Self::Stamped => groups.transform_with_state_event_time(processors::Stamped::default(), "_2", mode),
             Self::Opened => {

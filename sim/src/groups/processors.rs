@@ -236,3 +236,79 @@ impl StatefulProcessorWithInitialState for Opened {
         self.all.append_value(initial.n)
     }
 }
+
+/// First a value, a list and a narrow struct; later a map and the value, and the struct with another field, and wider. The
+/// list is dropped.
+#[derive(Clone)]
+pub(super) struct Changing {
+    later: bool,
+    last: ValueState<i64>,
+    all: ListState<i64>,
+    counts: MapState<i64, i64>,
+    narrow: ValueState<Narrow>,
+    wide: ValueState<Wide>,
+}
+
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct Narrow {
+    rows: i32,
+}
+
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+pub(super) struct Wide {
+    more: Option<String>,
+    rows: i64,
+}
+
+impl Changing {
+    pub(super) fn new(later: bool) -> Self {
+        Self {
+            later,
+            last: ValueState::default(),
+            all: ListState::default(),
+            counts: MapState::default(),
+            narrow: ValueState::default(),
+            wide: ValueState::default(),
+        }
+    }
+}
+
+impl StatefulProcessor for Changing {
+    type Key = Key;
+    type Row = Event;
+    type Output = Answer;
+
+    fn init(&mut self, handle: &StatefulProcessorHandle, _: OutputMode, _: TimeMode) -> Result<()> {
+        let forever = TtlConfig::NONE;
+        if self.later {
+            self.counts = handle.get_map_state("counts", forever)?;
+            self.wide = handle.get_value_state("rows", forever)?;
+            handle.delete_if_exists("all")?;
+        } else {
+            self.all = handle.get_list_state("all", forever)?;
+            self.narrow = handle.get_value_state("rows", forever)?;
+        }
+        self.last = handle.get_value_state("last", forever)?;
+        Ok(())
+    }
+
+    fn handle_input_rows(&mut self, key: &Key, events: Values<'_, Event>, _: &TimerValues) -> Result<Vec<Answer>> {
+        let values: Vec<i64> = events.filter_map(|event| event.v).collect();
+        let before = self.last.get()?;
+        if let Some(last) = values.last() {
+            self.last.update(*last)?;
+        }
+        let rows = if self.later {
+            values.iter().try_for_each(|v| self.counts.update_value(*v, 1))?;
+            let rows = self.wide.get()?.map_or(0, |wide| wide.rows) + values.len() as i64;
+            self.wide.update(Wide { more: Some("later".into()), rows })?;
+            rows
+        } else {
+            values.iter().try_for_each(|v| self.all.append_value(*v))?;
+            let rows = self.narrow.get()?.map_or(0, |narrow| narrow.rows) + values.len() as i32;
+            self.narrow.update(Narrow { rows })?;
+            rows.into()
+        };
+        Ok(vec![(key.clone(), format!("after {before:?}"), rows)])
+    }
+}

@@ -1,6 +1,10 @@
 //! The pipelines with user functions: what the random driver draws, and what the exhaustive one sweeps.
 
-use super::GroupJob;
+use std::collections::BTreeMap;
+
+use wavetank_engine::conf::ENCODING_FORMAT;
+
+use super::{GroupJob, LATER_VARIABLES};
 use crate::scenario::{Keep, Scenario, Step};
 use crate::shapes::Shape;
 
@@ -52,8 +56,11 @@ pub fn swept() -> Vec<(&'static str, Scenario)> {
         let shape = of(1, "", job, PLAIN, APPEND);
         let views = shape.scenario_views().into_iter();
         let views = views.map(|view| crate::scenario::View { from: from.to_owned(), ..view }).collect();
-        let blocks: [&[(&str, &str, i64)]; 3] =
-            [&[("01", "a", 1), ("04", "b", 2), ("02", "a", 3)], &[("31", "c", 4)], &[("59", "d", 5), ("35", "c", 6)]];
+        let blocks: [&[(&str, &str, i64)]; 3] = [
+            &[("01", "a", 1), ("04", "b", 2), ("02", "a", 3)],
+            &[("31", "c", 4), ("32", "a", 7)],
+            &[("59", "d", 5), ("35", "c", 6)],
+        ];
         let mut steps = vec![];
         for block in blocks {
             let row = |(second, k, v): &(&str, &str, i64)| {
@@ -63,10 +70,15 @@ pub fn swept() -> Vec<(&'static str, Scenario)> {
         }
         Scenario { seed: 1, script, views, steps, ..Scenario::default() }
     };
+    let later = [(LATER_VARIABLES, "true"), (ENCODING_FORMAT, "avro")].map(|(key, value)| (key.into(), value.into()));
+    let mut changing = one("events", GroupJob::Changing, "update");
+    changing.steps.insert(2, Step::Restart);
+    changing.settings = BTreeMap::from([(0, BTreeMap::new()), (1, later.into())]);
     vec![
         ("group state with an event-time timeout", one("e", GroupJob::Sessions, "append")),
         ("group state that begins with a state", one("events", GroupJob::Begun, "update")),
         ("a value, a list and a map of each group", one("events", GroupJob::Variables, "update")),
         ("timers of groups", one("e", GroupJob::Alarms, "append")),
+        ("state variables that change between runs", changing),
     ]
 }

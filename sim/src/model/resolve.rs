@@ -171,6 +171,9 @@ impl<'a> Resolver<'a> {
     }
 
     fn groups(&mut self, relation: Relation, names: &[String], job: GroupJob) -> Result<Relation, Refusal> {
+        if job == GroupJob::Changing {
+            return Err(Refusal::beyond("variables that change between lives"));
+        }
         let below = relation.columns();
         let key = |name: &String| below.iter().find(|c| c.name.eq_ignore_ascii_case(name)).map(|c| c.id);
         let keys = names.iter().map(|name| key(name).ok_or_else(|| unresolved(name))).collect::<Result<_, _>>()?;

@@ -12,6 +12,7 @@ use super::VariableNumbers;
 use crate::error::{Error, Result};
 use crate::groups::handle::Shared;
 use crate::groups::processor::TtlConfig;
+use crate::planted::planted;
 use crate::rows::ValueColumn;
 use crate::state::{Cursor, SharedStore, StateRows, StateStore, Until};
 
@@ -58,8 +59,10 @@ impl<T: Serialize + DeserializeOwned> Cell<T> {
 
     /// Whether an entry with these values may be seen.
     pub(super) fn is_alive(&self, values: &[ArrayRef], row: usize) -> bool {
+        let now_ms = self.shared.processing_ms - i64::from(planted("ttl-ends-late"));
         match values.get(1) {
-            Some(ends) if ends.is_valid(row) => ends.as_primitive::<Int64Type>().value(row) > self.shared.processing_ms,
+            _ if planted("ttl-is-not-looked-at") => true,
+            Some(ends) if ends.is_valid(row) => ends.as_primitive::<Int64Type>().value(row) > now_ms,
             _ => true,
         }
     }
@@ -104,7 +107,7 @@ impl<T: Serialize + DeserializeOwned> Cell<T> {
 
     /// What has outlived its lifetime leaves.
     pub(super) fn finish(&mut self) -> Result<VariableNumbers> {
-        if self.ttl.duration_ms > 0 {
+        if self.ttl.duration_ms > 0 && !planted("ttl-is-never-cleaned") {
             let now_us = self.shared.processing_ms.saturating_mul(1000);
             let gone = self.with_store(|store| store.evict(Until::AtOrBefore(now_us)))?;
             self.numbers.removed += gone.slots.len() as u64;
@@ -135,7 +138,16 @@ impl Encoded {
                 (keys?, columns?)
             }
         };
-        let expiry = self.expiry.map(|expiry| expiry.slice(0, expiry.len() - nulls));
+        let mut expiry = self.expiry.map(|expiry| expiry.slice(0, expiry.len() - nulls));
+        let mut columns = columns;
+        if planted("ttl-counts-from-the-first-write") && expiry.is_some() {
+            let (found, new) = (store.get(&keys)?, columns[1].as_primitive::<Int64Type>());
+            let old = found.values[1].as_primitive::<Int64Type>();
+            let first = |row| if found.present.value(row) { old.value(row) } else { new.value(row) };
+            let ends: Int64Array = (0..new.len()).map(|row| Some(first(row))).collect();
+            expiry = Some(ends.unary(|ms| ms.saturating_mul(1000)));
+            columns[1] = Arc::new(ends);
+        }
         store.put(&keys, &columns, expiry.as_ref())?;
         Ok(nulls)
     }

@@ -2,41 +2,36 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array};
+use arrow::array::Int64Array;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Variable;
 use super::cell::Cell;
-use super::{Variable, VariableKind, VariableNumbers, VariableSpec};
+use super::held::{Held, Kept};
 use crate::error::{Error, Result};
-use crate::groups::handle::{Shared, not_initialized};
+use crate::groups::handle::Shared;
 use crate::groups::processor::TtlConfig;
-use crate::state::SharedStore;
+use crate::planted::planted;
 
 /// A state variable of a list (Spark: `ListState`). Clones are the same variable; `default()` is none yet, to be replaced
 /// in `init`.
-#[derive(Debug)]
 pub struct ListState<T> {
-    inner: Option<Arc<ListVariable<T>>>,
+    held: Held<Lists<T>>,
 }
 
 impl<T> Clone for ListState<T> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
+        Self { held: self.held.clone() }
     }
 }
 
 impl<T> Default for ListState<T> {
     fn default() -> Self {
-        Self { inner: None }
+        Self { held: Held::default() }
     }
-}
-
-struct ListVariable<T> {
-    shared: Arc<Shared>,
-    state: Mutex<Lists<T>>,
 }
 
 struct Lists<T> {
@@ -62,17 +57,11 @@ impl<T> Default for Written<T> {
 impl<T: Serialize + DeserializeOwned + Clone + Send + 'static> ListState<T> {
     pub(crate) fn new(name: &str, ttl: TtlConfig, shared: Arc<Shared>) -> Self {
         let cell = Cell::new(name, ttl, Arc::clone(&shared));
-        let state = Mutex::new(Lists { cell, written: BTreeMap::new(), appended: 0 });
-        Self { inner: Some(Arc::new(ListVariable { shared, state })) }
+        Self { held: Held::new(shared, Lists { cell, written: BTreeMap::new(), appended: 0 }) }
     }
 
     pub(crate) fn variable(&self) -> Result<Arc<dyn Variable>> {
-        Ok(Arc::clone(self.inner.as_ref().ok_or_else(not_initialized)?) as _)
-    }
-
-    fn at(&self, operation: &str) -> Result<(usize, MutexGuard<'_, Lists<T>>)> {
-        let inner = self.inner.as_ref().ok_or_else(not_initialized)?;
-        Ok((inner.shared.group(operation)?, inner.lock()))
+        self.held.variable()
     }
 
     /// Whether the key's list has elements.
@@ -82,7 +71,7 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + 'static> ListState<T> {
 
     /// The elements of the key's list, in the order in which they were appended.
     pub fn get(&self) -> Result<Vec<T>> {
-        let (group, lists) = self.at("ListState.get")?;
+        let (group, lists) = self.held.at("ListState.get")?;
         let written = lists.written.get(&group);
         let mut elements = vec![];
         if written.is_none_or(|written| !written.cleared) {
@@ -98,7 +87,7 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + 'static> ListState<T> {
 
     /// Puts these elements in the place of the key's list; there must be some.
     pub fn put(&self, elements: Vec<T>) -> Result<()> {
-        let (group, mut lists) = self.at("ListState.put")?;
+        let (group, mut lists) = self.held.at("ListState.put")?;
         lists.check_some(&elements)?;
         lists.cell.numbers.updated += elements.len() as u64;
         lists.written.insert(group, Written { cleared: true, appended: elements });
@@ -112,16 +101,18 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + 'static> ListState<T> {
 
     /// Appends elements; there must be some.
     pub fn append_list(&self, elements: Vec<T>) -> Result<()> {
-        let (group, mut lists) = self.at("ListState.appendList")?;
+        let (group, mut lists) = self.held.at("ListState.appendList")?;
         lists.check_some(&elements)?;
         lists.cell.numbers.updated += elements.len() as u64;
-        lists.written.entry(group).or_default().appended.extend(elements);
+        let list = lists.written.entry(group).or_default();
+        list.cleared |= planted("list-append-replaces");
+        list.appended.extend(elements);
         Ok(())
     }
 
     /// Takes the key's list away.
     pub fn clear(&self) -> Result<()> {
-        let (group, mut lists) = self.at("ListState.clear")?;
+        let (group, mut lists) = self.held.at("ListState.clear")?;
         lists.cell.numbers.removed += 1;
         lists.written.insert(group, Written { cleared: true, appended: vec![] });
         Ok(())
@@ -141,6 +132,14 @@ impl<T: Serialize + DeserializeOwned> Lists<T> {
                 self.cell.name
             ),
         ))
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Kept for Lists<T> {
+    type Value = T;
+
+    fn cell(&mut self) -> &mut Cell<T> {
+        &mut self.cell
     }
 
     fn write(&mut self) -> Result<()> {
@@ -164,7 +163,8 @@ impl<T: Serialize + DeserializeOwned> Lists<T> {
             ));
         }
         // After all elements of earlier batches, and of this one.
-        let first = (self.cell.shared.batch_id as i64).saturating_mul(1 << 32).saturating_add(self.appended);
+        let batch_id = if planted("list-positions-begin-anew") { 0 } else { self.cell.shared.batch_id };
+        let first = (batch_id as i64).saturating_mul(1 << 32).saturating_add(self.appended);
         self.appended += groups.len() as i64;
         let mut keys = self.cell.keys_of(&groups)?;
         keys.push(Arc::new(Int64Array::from_iter_values(first..first + groups.len() as i64)));
@@ -173,41 +173,8 @@ impl<T: Serialize + DeserializeOwned> Lists<T> {
     }
 }
 
-impl<T> fmt::Debug for ListVariable<T> {
+impl<T> fmt::Debug for ListState<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(stringify!(ListVariable))
-    }
-}
-
-impl<T> ListVariable<T> {
-    fn lock(&self) -> MutexGuard<'_, Lists<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<T> Variable for ListVariable<T>
-where
-    T: Serialize + DeserializeOwned + Clone + Send + 'static,
-{
-    fn spec(&self, kind: VariableKind) -> VariableSpec {
-        let lists = self.lock();
-        let (name, value) = (lists.cell.name.clone(), lists.cell.column.data_type().clone());
-        VariableSpec { name, kind, map_key: None, value, has_ttl: lists.cell.ttl.duration_ms > 0 }
-    }
-
-    fn open(&self, store: SharedStore) {
-        self.lock().cell.open(store);
-    }
-
-    fn begin_groups(&self, keys: &[ArrayRef], groups: usize) {
-        self.lock().cell.begin_groups(keys, groups);
-    }
-
-    fn end_groups(&self) -> Result<()> {
-        self.lock().write()
-    }
-
-    fn finish(&self) -> Result<VariableNumbers> {
-        self.lock().cell.finish()
+        f.debug_tuple("ListState").field(&self.held).finish()
     }
 }

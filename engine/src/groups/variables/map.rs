@@ -2,42 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Variable;
 use super::cell::Cell;
-use super::{Variable, VariableKind, VariableNumbers, VariableSpec};
+use super::held::{Held, Kept};
 use crate::error::{Error, Result};
-use crate::groups::handle::{Shared, not_initialized};
+use crate::groups::handle::Shared;
 use crate::groups::processor::TtlConfig;
+use crate::planted::planted;
 use crate::rows::ValueColumn;
-use crate::state::{SharedStore, normalise_keys};
+use crate::state::normalise_keys;
 
 /// A state variable of a map (Spark: `MapState`). Clones are the same variable; `default()` is none yet, to be replaced
 /// in `init`.
-#[derive(Debug)]
 pub struct MapState<K, V> {
-    inner: Option<Arc<MapVariable<K, V>>>,
+    held: Held<Maps<K, V>>,
 }
 
 impl<K, V> Clone for MapState<K, V> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
+        Self { held: self.held.clone() }
     }
 }
 
 impl<K, V> Default for MapState<K, V> {
     fn default() -> Self {
-        Self { inner: None }
+        Self { held: Held::default() }
     }
-}
-
-struct MapVariable<K, V> {
-    shared: Arc<Shared>,
-    state: Mutex<Maps<K, V>>,
 }
 
 struct Maps<K, V> {
@@ -54,17 +51,11 @@ where
 {
     pub(crate) fn new(name: &str, ttl: TtlConfig, shared: Arc<Shared>) -> Self {
         let cell = Cell::new(name, ttl, Arc::clone(&shared));
-        let state = Mutex::new(Maps { cell, keys: ValueColumn::new(), written: BTreeMap::new() });
-        Self { inner: Some(Arc::new(MapVariable { shared, state })) }
+        Self { held: Held::new(shared, Maps { cell, keys: ValueColumn::new(), written: BTreeMap::new() }) }
     }
 
     pub(crate) fn variable(&self) -> Result<Arc<dyn Variable>> {
-        Ok(Arc::clone(self.inner.as_ref().ok_or_else(not_initialized)?) as _)
-    }
-
-    fn at(&self, operation: &str) -> Result<(usize, MutexGuard<'_, Maps<K, V>>)> {
-        let inner = self.inner.as_ref().ok_or_else(not_initialized)?;
-        Ok((inner.shared.group(operation)?, inner.lock()))
+        self.held.variable()
     }
 
     /// Whether the key's map has entries.
@@ -74,7 +65,7 @@ where
 
     /// The value of an entry, if it is there.
     pub fn get_value(&self, key: &K) -> Result<Option<V>> {
-        let (group, maps) = self.at("MapState.getValue")?;
+        let (group, maps) = self.held.at("MapState.getValue")?;
         if let Some(written) = maps.written.get(&(group, key.clone())) {
             return Ok(written.clone());
         }
@@ -93,7 +84,7 @@ where
 
     /// Sets an entry.
     pub fn update_value(&self, key: K, value: V) -> Result<()> {
-        let (group, mut maps) = self.at("MapState.updateValue")?;
+        let (group, mut maps) = self.held.at("MapState.updateValue")?;
         maps.cell.numbers.updated += 1;
         maps.written.insert((group, key), Some(value));
         Ok(())
@@ -101,7 +92,7 @@ where
 
     /// Takes an entry away.
     pub fn remove_key(&self, key: &K) -> Result<()> {
-        let (group, mut maps) = self.at("MapState.removeKey")?;
+        let (group, mut maps) = self.held.at("MapState.removeKey")?;
         maps.cell.numbers.removed += 1;
         maps.written.insert((group, key.clone()), None);
         Ok(())
@@ -109,7 +100,7 @@ where
 
     /// All entries, in order of key (Spark: `iterator`).
     pub fn entries(&self) -> Result<Vec<(K, V)>> {
-        let (group, maps) = self.at("MapState.iterator")?;
+        let (group, maps) = self.held.at("MapState.iterator")?;
         Ok(maps.all(group)?.into_iter().collect())
     }
 
@@ -125,8 +116,11 @@ where
 
     /// Takes all entries away.
     pub fn clear(&self) -> Result<()> {
-        let (group, mut maps) = self.at("MapState.clear")?;
+        let (group, mut maps) = self.held.at("MapState.clear")?;
         for key in maps.all(group)?.into_keys() {
+            if planted("map-clear-leaves-what-is-new") && maps.written.contains_key(&(group, key.clone())) {
+                continue;
+            }
             maps.cell.numbers.removed += 1;
             maps.written.insert((group, key), None);
         }
@@ -181,6 +175,22 @@ where
         }
         Ok(all)
     }
+}
+
+impl<K, V> Kept for Maps<K, V>
+where
+    K: Serialize + DeserializeOwned + Clone + Ord + Send + 'static,
+    V: Serialize + DeserializeOwned + Clone + Send + 'static,
+{
+    type Value = V;
+
+    fn cell(&mut self) -> &mut Cell<V> {
+        &mut self.cell
+    }
+
+    fn map_key(&self) -> Option<DataType> {
+        Some(self.keys.data_type().clone())
+    }
 
     fn write(&mut self) -> Result<()> {
         let written = std::mem::take(&mut self.written);
@@ -189,7 +199,7 @@ where
             entries.map(|((group, key), _)| (*group, key)).collect::<Vec<_>>()
         };
         let (set, removed) = (of(true), of(false));
-        if !removed.is_empty() {
+        if !removed.is_empty() && !planted("map-entry-comes-back") {
             let keys = self.entry_keys(&removed)?;
             self.cell.with_store(|store| store.remove(&keys))?;
         }
@@ -203,43 +213,8 @@ where
     }
 }
 
-impl<K, V> fmt::Debug for MapVariable<K, V> {
+impl<K, V> fmt::Debug for MapState<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(stringify!(MapVariable))
-    }
-}
-
-impl<K, V> MapVariable<K, V> {
-    fn lock(&self) -> MutexGuard<'_, Maps<K, V>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<K, V> Variable for MapVariable<K, V>
-where
-    K: Serialize + DeserializeOwned + Clone + Ord + Send + 'static,
-    V: Serialize + DeserializeOwned + Clone + Send + 'static,
-{
-    fn spec(&self, kind: VariableKind) -> VariableSpec {
-        let maps = self.lock();
-        let (name, value) = (maps.cell.name.clone(), maps.cell.column.data_type().clone());
-        let map_key = Some(maps.keys.data_type().clone());
-        VariableSpec { name, kind, map_key, value, has_ttl: maps.cell.ttl.duration_ms > 0 }
-    }
-
-    fn open(&self, store: SharedStore) {
-        self.lock().cell.open(store);
-    }
-
-    fn begin_groups(&self, keys: &[ArrayRef], groups: usize) {
-        self.lock().cell.begin_groups(keys, groups);
-    }
-
-    fn end_groups(&self) -> Result<()> {
-        self.lock().write()
-    }
-
-    fn finish(&self) -> Result<VariableNumbers> {
-        self.lock().cell.finish()
+        f.debug_tuple("MapState").field(&self.held).finish()
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! value.rs  one value: keys -> value                       list.rs    keys, position -> element
 //! map.rs    a map:     keys, map key -> value              timers.rs  keys, time -> nothing
+//! held.rs   what users hold of each: clones of one variable behind a lock, as the operator drives it
 //! cell.rs   what they share: the column of a type with its lifetime, the store, the groups at hand
 //! ```
 //! Groups are called some at a time. What calls write is kept beside the store until those groups are done, and then
@@ -11,6 +12,7 @@
 //! lifetime is not seen; it leaves the store by the expiry index at the end of the batch.
 
 mod cell;
+mod held;
 mod list;
 mod map;
 mod timers;

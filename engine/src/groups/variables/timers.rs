@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::planted::planted;
 use crate::state::{Cursor, SharedStore, StateSchema, StateStore, StoreSpec, Until};
 
 /// The store of the timers; a variable cannot have this name.
@@ -73,6 +74,9 @@ impl Timers {
 
     pub(crate) fn set(&self, group: usize, expiry_ms: i64, registered: bool) -> Result<()> {
         let mut state = self.lock();
+        if !registered && planted("timer-outlives-its-deletion") {
+            return Ok(());
+        }
         match registered {
             true => state.numbers.registered += 1,
             false => state.numbers.deleted += 1,
@@ -109,7 +113,9 @@ impl Timers {
     /// A timer has been called; it is gone, even if the call registered it again.
     pub(crate) fn called(&self, group: usize, expiry_ms: i64) {
         let mut state = self.lock();
-        state.changed.insert((group, expiry_ms), false);
+        if !planted("timer-comes-again") {
+            state.changed.insert((group, expiry_ms), false);
+        }
         state.numbers.expired += 1;
     }
 
@@ -129,14 +135,20 @@ impl Timers {
         if of(true).next().is_some() {
             let keys = columns(true)?;
             let expiry: Int64Array = of(true).map(|(_, ms)| Some(ms.saturating_mul(1000))).collect();
-            state.with_store(|store| store.put(&keys, &[], Some(&expiry)))?;
+            let expiry = Some(&expiry).filter(|_| !planted("timer-never-comes"));
+            state.with_store(|store| store.put(&keys, &[], expiry))?;
         }
         Ok(())
     }
 
     /// The timers whose time has come, in order of time.
     pub(crate) fn due(&self, until_ms: i64) -> Result<Cursor> {
-        self.lock().with_store(|store| store.expired(Until::AtOrBefore(until_ms.saturating_mul(1000))))
+        let until_us = until_ms.saturating_mul(1000);
+        let until = match planted("timer-comes-late") {
+            true => Until::Before(until_us),
+            false => Until::AtOrBefore(until_us),
+        };
+        self.lock().with_store(|store| store.expired(until))
     }
 
     /// The next of them: their keys and their times.

@@ -2,41 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::Array;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Variable;
 use super::cell::Cell;
-use super::{Variable, VariableKind, VariableNumbers, VariableSpec};
+use super::held::{Held, Kept};
 use crate::error::Result;
-use crate::groups::handle::{Shared, not_initialized};
+use crate::groups::handle::Shared;
 use crate::groups::processor::TtlConfig;
-use crate::state::{Found, SharedStore};
+use crate::planted::planted;
+use crate::state::Found;
 
 /// A state variable of one value (Spark: `ValueState`). Clones are the same variable; `default()` is none yet, to be
 /// replaced in `init`.
-#[derive(Debug)]
 pub struct ValueState<T> {
-    inner: Option<Arc<ValueVariable<T>>>,
+    held: Held<Values<T>>,
 }
 
 impl<T> Clone for ValueState<T> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone() }
+        Self { held: self.held.clone() }
     }
 }
 
 impl<T> Default for ValueState<T> {
     fn default() -> Self {
-        Self { inner: None }
+        Self { held: Held::default() }
     }
-}
-
-struct ValueVariable<T> {
-    shared: Arc<Shared>,
-    state: Mutex<Values<T>>,
 }
 
 struct Values<T> {
@@ -50,17 +46,11 @@ struct Values<T> {
 impl<T: Serialize + DeserializeOwned + Clone + Send + 'static> ValueState<T> {
     pub(crate) fn new(name: &str, ttl: TtlConfig, shared: Arc<Shared>) -> Self {
         let cell = Cell::new(name, ttl, Arc::clone(&shared));
-        let state = Mutex::new(Values { cell, found: None, written: BTreeMap::new() });
-        Self { inner: Some(Arc::new(ValueVariable { shared, state })) }
+        Self { held: Held::new(shared, Values { cell, found: None, written: BTreeMap::new() }) }
     }
 
     pub(crate) fn variable(&self) -> Result<Arc<dyn Variable>> {
-        Ok(Arc::clone(self.inner.as_ref().ok_or_else(not_initialized)?) as _)
-    }
-
-    fn at(&self, operation: &str) -> Result<(usize, MutexGuard<'_, Values<T>>)> {
-        let inner = self.inner.as_ref().ok_or_else(not_initialized)?;
-        Ok((inner.shared.group(operation)?, inner.lock()))
+        self.held.variable()
     }
 
     /// Whether the key has a value.
@@ -70,8 +60,8 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + 'static> ValueState<T> {
 
     /// The key's value, if it has one.
     pub fn get(&self) -> Result<Option<T>> {
-        let (group, mut values) = self.at("ValueState.get")?;
-        if let Some(written) = values.written.get(&group) {
+        let (group, mut values) = self.held.at("ValueState.get")?;
+        if let Some(written) = values.written.get(&group).filter(|_| !planted("value-reads-pass-over-own-writes")) {
             return Ok(written.clone());
         }
         values.load()?;
@@ -85,7 +75,7 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + 'static> ValueState<T> {
 
     /// Sets the key's value. A value that is null (`None`, for an `Option`) is none.
     pub fn update(&self, value: T) -> Result<()> {
-        let (group, mut values) = self.at("ValueState.update")?;
+        let (group, mut values) = self.held.at("ValueState.update")?;
         values.cell.numbers.updated += 1;
         values.written.insert(group, Some(value));
         Ok(())
@@ -93,7 +83,7 @@ impl<T: Serialize + DeserializeOwned + Clone + Send + 'static> ValueState<T> {
 
     /// Takes the key's value away.
     pub fn clear(&self) -> Result<()> {
-        let (group, mut values) = self.at("ValueState.clear")?;
+        let (group, mut values) = self.held.at("ValueState.clear")?;
         values.cell.numbers.removed += 1;
         values.written.insert(group, None);
         Ok(())
@@ -107,14 +97,24 @@ impl<T: Serialize + DeserializeOwned> Values<T> {
         }
         Ok(())
     }
+}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Kept for Values<T> {
+    type Value = T;
+
+    fn cell(&mut self) -> &mut Cell<T> {
+        &mut self.cell
+    }
 
     fn write(&mut self) -> Result<()> {
-        self.found = None;
+        if !planted("value-of-the-group-before") {
+            self.found = None;
+        }
         let written = std::mem::take(&mut self.written);
         let cleared: Vec<usize> =
             written.iter().filter(|(_, value)| value.is_none()).map(|(group, _)| *group).collect();
         let set: Vec<usize> = written.iter().filter(|(_, value)| value.is_some()).map(|(group, _)| *group).collect();
-        if !cleared.is_empty() {
+        if !cleared.is_empty() && !planted("value-clear-is-forgotten") {
             let keys = self.cell.keys_of(&cleared)?;
             self.cell.with_store(|store| store.remove(&keys))?;
         }
@@ -134,41 +134,8 @@ impl<T: Serialize + DeserializeOwned> Values<T> {
     }
 }
 
-impl<T> fmt::Debug for ValueVariable<T> {
+impl<T> fmt::Debug for ValueState<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(stringify!(ValueVariable))
-    }
-}
-
-impl<T> ValueVariable<T> {
-    fn lock(&self) -> MutexGuard<'_, Values<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<T> Variable for ValueVariable<T>
-where
-    T: Serialize + DeserializeOwned + Clone + Send + 'static,
-{
-    fn spec(&self, kind: VariableKind) -> VariableSpec {
-        let values = self.lock();
-        let (name, value) = (values.cell.name.clone(), values.cell.column.data_type().clone());
-        VariableSpec { name, kind, map_key: None, value, has_ttl: values.cell.ttl.duration_ms > 0 }
-    }
-
-    fn open(&self, store: SharedStore) {
-        self.lock().cell.open(store);
-    }
-
-    fn begin_groups(&self, keys: &[ArrayRef], groups: usize) {
-        self.lock().cell.begin_groups(keys, groups);
-    }
-
-    fn end_groups(&self) -> Result<()> {
-        self.lock().write()
-    }
-
-    fn finish(&self) -> Result<VariableNumbers> {
-        self.lock().cell.finish()
+        f.debug_tuple("ValueState").field(&self.held).finish()
     }
 }

@@ -40,6 +40,7 @@ use super::batch::{Batch, BatchContext, OperatorWatermarks};
 use super::exchange::required_distribution;
 use super::stateful::StatefulOperator;
 use crate::environment::Clock;
+use crate::planted::planted;
 
 pub(crate) use run::StatefulGroups;
 pub(crate) use transform::TransformGroups;
@@ -64,6 +65,16 @@ pub(crate) struct KeyedTask<'a> {
     pub(crate) watermarks: OperatorWatermarks,
     /// Whether timeouts and timers come: not over static frames.
     pub(crate) is_stream: bool,
+}
+
+impl KeyedTask<'_> {
+    /// The time of the batch, which a batch that runs again has again.
+    fn processing_ms(&self) -> i64 {
+        match planted("group-time-is-the-clocks") {
+            true => self.operator.clock.now_us().div_euclid(1000),
+            false => self.batch.timestamp_ms,
+        }
+    }
 }
 
 /// Where the batches come from.
@@ -185,7 +196,9 @@ impl ExecutionPlan for KeyedExec {
         let (batch, watermarks) = self.life.batch(self.operator.id);
         let rows = self.input.rows.execute(partition, Arc::clone(&context))?;
         let initial = match &self.input.initial {
-            Some(initial) if batch.id == 0 => Some(initial.execute(partition, context)?),
+            Some(initial) if batch.id == 0 || planted("group-initial-state-in-every-batch") => {
+                Some(initial.execute(partition, context)?)
+            }
             _ => None,
         };
         let (work, operator) = (Arc::clone(&self.work), Arc::clone(&self.operator));

@@ -15,6 +15,7 @@ use crate::groups::{Answers, Calls, Change, GroupStateTimeout, GroupTimes, State
 use crate::operators::batch::OperatorWatermarks;
 use crate::operators::stateful::{OperatorNumbers, StatefulOperator};
 use crate::operators::watermark::on_time;
+use crate::planted::planted;
 use crate::state::{DEFAULT_STORE, SlotRef, StateStore, Until};
 
 /// How many groups are called between two visits of the store.
@@ -49,14 +50,18 @@ impl KeyedWork for StatefulGroups {
     fn run(&self, task: &KeyedTask<'_>, rows: Vec<RecordBatch>, initial: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let times = GroupTimes {
             timeout: self.function.timeout,
-            processing_ms: task.batch.timestamp_ms,
+            processing_ms: task.processing_ms(),
             watermark_ms: self.event_time.map(|_| task.watermarks.evict_ms),
         };
         let store = task.operator.store(task.partition, DEFAULT_STORE)?;
         let mut store = store.try_lock().ok_or_else(|| Error::internal("two runs of one partition of state"))?;
         let mut run = PartitionRun::new(self, task.operator, store.as_mut(), task.watermarks, times);
+        let timeouts_first = planted("group-timeout-comes-before-the-rows");
+        if task.is_stream && timeouts_first {
+            run.timeouts()?;
+        }
         run.data(rows, initial)?;
-        if task.is_stream {
+        if task.is_stream && !timeouts_first {
             run.timeouts()?;
         }
         Ok(run.finish())
@@ -132,11 +137,12 @@ impl<'a> PartitionRun<'a> {
     }
 
     fn without_late(&mut self, rows: RecordBatch) -> Result<RecordBatch> {
-        let is_event_time = self.times.timeout == GroupStateTimeout::EventTimeTimeout;
+        let is_event_time = self.times.timeout == GroupStateTimeout::EventTimeTimeout
+            || planted("group-rows-are-late-without-a-timeout");
         let Some(time) = self.groups.event_time.filter(|_| is_event_time) else { return Ok(rows) };
         let on_time = on_time(rows.column(time), self.watermarks.late_us())?;
         let late = on_time.false_count();
-        if late == 0 {
+        if late == 0 || planted("group-late-rows-reach-the-function") {
             return Ok(rows);
         }
         self.numbers.dropped_by_watermark += late as u64;
@@ -186,11 +192,20 @@ impl<'a> PartitionRun<'a> {
         let threshold_ms = match self.times.timeout {
             GroupStateTimeout::NoTimeout => return Ok(()),
             GroupStateTimeout::ProcessingTimeTimeout => self.times.processing_ms,
+            GroupStateTimeout::EventTimeTimeout if planted("group-timeout-by-the-watermark-before") => {
+                self.watermarks.late_ms
+            }
             GroupStateTimeout::EventTimeTimeout => self.watermarks.evict_ms,
         };
+        let threshold_ms = threshold_ms - i64::from(planted("group-timeout-comes-late"));
         let started_us = self.operator.clock.monotonic_us();
         // Strictly before: a timeout at the watermark itself has not passed.
-        let mut cursor = self.store.expired(Until::Before(threshold_ms.saturating_mul(1000)))?;
+        let threshold_us = threshold_ms.saturating_mul(1000);
+        let until = match planted("group-timeout-at-its-own-instant") {
+            true => Until::AtOrBefore(threshold_us),
+            false => Until::Before(threshold_us),
+        };
+        let mut cursor = self.store.expired(until)?;
         loop {
             let first = cursor.next;
             let Some(rows) = self.store.next_rows(&mut cursor)? else { break };
@@ -203,7 +218,7 @@ impl<'a> PartitionRun<'a> {
     }
 
     fn call(&mut self, groups: &SortedGroups, kept: Kept, timed_out: bool) -> Result<()> {
-        let answers = self.groups.function.program.call(&Calls {
+        let mut answers = self.groups.function.program.call(&Calls {
             keys: &groups.keys,
             rows: &groups.rows,
             ranges: &groups.ranges,
@@ -211,6 +226,9 @@ impl<'a> PartitionRun<'a> {
             timed_out,
             times: self.times,
         })?;
+        if timed_out && planted("group-state-stays-after-its-timeout") {
+            answers.changes.fill(Change::Kept);
+        }
         self.store_answers(&kept, &answers)?;
         if answers.output.num_rows() > 0 {
             self.outputs.push(answers.output);
@@ -230,16 +248,24 @@ impl<'a> PartitionRun<'a> {
                 Change::Removed => (2, 0),
             };
             updated += usize::from(change == Change::Updated);
-            let timeout_ms = timeout.unwrap_or(NO_TIMESTAMP);
-            if change == Change::Removed && timeout.is_none() {
+            let not_set = match planted("group-timeout-outlives-the-call") {
+                true => kept.timeouts[group],
+                false => NO_TIMESTAMP,
+            };
+            let timeout_ms = timeout.unwrap_or(not_set);
+            let is_removed = timeout.is_none() || planted("group-timeout-goes-with-the-state");
+            let timeout_changed = timeout_ms != kept.timeouts[group] && !planted("group-timeout-alone-is-not-kept");
+            if change == Change::Removed && is_removed {
                 removed.push(*slot);
-            } else if change != Change::Kept || timeout_ms != kept.timeouts[group] {
+            } else if change != Change::Kept || timeout_changed {
                 put.push(*slot);
                 put_timeouts.push(timeout_ms);
                 sources.push(source);
             }
         }
-        self.store.remove_slots(&removed)?;
+        if !planted("group-removed-state-comes-back") {
+            self.store.remove_slots(&removed)?;
+        }
         self.numbers.removed += removed.len() as u64;
         self.numbers.updated += put.len() as u64;
         if put.is_empty() {

@@ -10,6 +10,7 @@ use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::common::internal_err;
 use datafusion::error::Result;
 
+use crate::planted::planted;
 use crate::state::normalise_keys;
 
 /// Groups in ascending order of key (null first), each with its rows in the order in which they came.
@@ -38,12 +39,20 @@ pub(crate) fn sort_groups(schema: &SchemaRef, rows: &[RecordBatch], keys: &[usiz
     }
     let encoded = encode(&columns)?;
     let mut order: Vec<u32> = (0..count as u32).collect();
+    if planted("group-null-keys-are-lost") {
+        order.retain(|row| columns[0].is_valid(*row as usize));
+    }
     order.sort_by(|a, b| encoded.row(*a as usize).cmp(&encoded.row(*b as usize)));
     let mut ranges: Vec<Range<usize>> = vec![];
     let mut firsts = vec![];
     for (at, row) in order.iter().enumerate() {
         match ranges.last_mut() {
-            Some(range) if encoded.row(order[range.start] as usize) == encoded.row(*row as usize) => range.end = at + 1,
+            Some(range)
+                if encoded.row(order[range.start] as usize) == encoded.row(*row as usize)
+                    && !(planted("group-is-called-for-each-run-of-rows") && order[at - 1] + 1 != *row) =>
+            {
+                range.end = at + 1
+            }
             _ => {
                 ranges.push(at..at + 1);
                 firsts.push(*row);

@@ -23,6 +23,7 @@ use crate::groups::{GroupRows, TimeMode, TimerValues, TransformFunction, Transfo
 use crate::operators::batch::OperatorWatermarks;
 use crate::operators::stateful::{OperatorNumbers, StatefulOperator};
 use crate::operators::watermark::on_time;
+use crate::planted::planted;
 
 /// How many groups are called before what they wrote goes to the stores.
 const GROUPS_AT_ONCE: usize = 4096;
@@ -50,7 +51,7 @@ impl KeyedWork for TransformGroups {
 
     fn run(&self, task: &KeyedTask<'_>, rows: Vec<RecordBatch>, initial: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let (operator, watermarks) = (task.operator, task.watermarks);
-        let times = TimerValues { processing_ms: task.batch.timestamp_ms, watermark_ms: watermarks.evict_ms };
+        let times = TimerValues { processing_ms: task.processing_ms(), watermark_ms: watermarks.evict_ms };
         let stores = |name: &str| operator.store(task.partition, name);
         let run = self.function.program.open(task.batch.id, times, &stores)?;
         let numbers = OperatorNumbers::default();
@@ -88,6 +89,9 @@ impl PartitionRun<'_> {
         match self.groups.function.time_mode {
             TimeMode::None => (),
             TimeMode::ProcessingTime => self.run.timers(self.times.processing_ms, &mut self.outputs)?,
+            TimeMode::EventTime if planted("timer-by-the-watermark-before") => {
+                self.run.timers(self.watermarks.late_ms, &mut self.outputs)?
+            }
             TimeMode::EventTime => self.run.timers(self.times.watermark_ms, &mut self.outputs)?,
         }
         let called_us = self.operator.clock.monotonic_us();
@@ -108,7 +112,7 @@ impl PartitionRun<'_> {
         let Some(time) = self.groups.event_time.filter(|_| is_event_time) else { return Ok(rows) };
         let on_time = on_time(rows.column(time), self.watermarks.late_us())?;
         let late = on_time.false_count();
-        if late == 0 {
+        if late == 0 || planted("group-late-rows-reach-the-processor") {
             return Ok(rows);
         }
         self.numbers.dropped_by_watermark += late as u64;
