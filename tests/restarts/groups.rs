@@ -80,6 +80,30 @@ async fn check(question: &str, answers: &[Value], folder: &Path) -> Result<(), S
     Ok(())
 }
 
+#[tokio::test]
+async fn the_state_of_a_batch_is_read_as_it_was_then() -> Result<(), Error> {
+    let folder = tempfile::tempdir().expect("a folder");
+    input(folder.path(), 0..2);
+    run("tws None s:value:long,t:value:long", "unsaferow", false, folder.path()).await?;
+    input(folder.path(), 2..4);
+    run("tws None s:value:double,-t,u:list:long", "avro", false, folder.path()).await?;
+    let session = wavetank::session_builder(Environment::real(folder.path().to_owned())).build()?;
+    let state = async |store: &str, batch_id: &str| {
+        let table = session.read().format("statestore").option("storeName", store).option("batchId", batch_id);
+        let rows = table.load_path("checkpoint").await?.select_expr(&["value.value AS v"])?.collect().await?;
+        let mut rows: Vec<_> = support::compare::rows_of(&rows).iter().map(|row| row[0].to_string()).collect();
+        rows.sort();
+        Ok::<_, Error>(rows.join(" "))
+    };
+    assert_eq!((state("t", "1").await?, state("s", "1").await?), ("2 4".into(), "2 4".into()));
+    assert_eq!((state("s", "2").await?, state("u", "3").await?), ("2.0 9.0".into(), "5 7".into()));
+    for (store, batch_id) in [("t", "2"), ("u", "1")] {
+        let error = state(store, batch_id).await.expect_err("it is not there").to_string();
+        assert!(error.contains(&format!("has no store '{store}'")), "{error}");
+    }
+    Ok(())
+}
+
 /// Batches of rows; a batch's rows have no order.
 fn rows_of(answer: &Value) -> Vec<Vec<String>> {
     let batch = |batch: &Value| {

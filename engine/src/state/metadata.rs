@@ -112,12 +112,12 @@ impl RecordedOperator {
         text(self) == text(other)
     }
 
-    /// The store with this name that a version has; else the newest one of this name.
+    /// The store with this name that a version has.
     pub fn store_at(&self, name: &str, version: u64) -> Option<&StoreSpec> {
         let ended = self.ended.iter().filter(|ended| version <= ended.until).map(|ended| &ended.store);
-        let named = || self.spec.stores.iter().chain(self.ended.iter().map(|ended| &ended.store).rev());
+        // Version 0 has no entries, but stores.
         let mut there = ended.chain(&self.spec.stores).filter(|store| store.since < version.max(1));
-        there.find(|store| store.name == name).or_else(|| named().find(|store| store.name == name))
+        there.find(|store| store.name == name)
     }
 }
 

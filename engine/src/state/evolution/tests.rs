@@ -55,7 +55,7 @@ fn a_store_that_is_deleted_ends_when_the_first_batch_is_committed() {
     assert_eq!(lives(&gone), [("s", 0)]);
     let gone = gone.record.unwrap();
     assert_eq!(gone.ended, [EndedStore { store: store("t", LONG, 0), until: 3 }]);
-    assert_eq!(gone.store_at("t", 3), Some(&store("t", LONG, 0)));
+    assert_eq!((gone.store_at("t", 3), gone.store_at("t", 4)), (Some(&store("t", LONG, 0)), None));
     let both = || operator(vec![store("s", LONG, 0), store("t", LONG, 0)], &[]);
     assert_eq!(lives(&reconcile(&gone, &both(), 3).unwrap()), [("s", 0), ("t", 0)], "it has not come true");
     assert_eq!(lives(&reconcile(&gone, &both(), 4).unwrap()), [("s", 0), ("t", 4)]);
