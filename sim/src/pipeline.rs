@@ -7,6 +7,7 @@ use futures::FutureExt;
 use futures::future::{LocalBoxFuture, join_all, select};
 use wavetank_engine::Result;
 use wavetank_engine::environment::Clock;
+use wavetank_engine::progress::StreamingQueryProgress;
 use wavetank_engine::query::StreamingQuery;
 use wavetank_engine::session::SessionBuilder;
 use wavetank_sinks::MemoryTables;
@@ -93,8 +94,12 @@ async fn settle_by_clock(query: &StreamingQuery, clock: &dyn Clock) -> Result<()
     let under_way = last(query) + 1;
     let without_data = async {
         loop {
+            // Not by its rows: a file may have none.
+            let read_nothing = |report: &StreamingQueryProgress| {
+                report.sources.iter().all(|source| source.start_offset == source.end_offset)
+            };
             let report = query.last_progress();
-            if report.is_some_and(|report| report.batch_id as i64 > under_way && report.num_input_rows == 0) {
+            if report.is_some_and(|report| report.batch_id as i64 > under_way && read_nothing(&report)) {
                 return Ok(());
             }
             clock.sleep_until_us(clock.now_us() + 100_000).await;
