@@ -34,14 +34,19 @@ pub struct Ends {
     state: Arc<Mutex<State>>,
 }
 
+/// The rows of partitions that were closed, by epoch and partition.
+type Parts = BTreeMap<(u64, u64), Vec<String>>;
+/// What was printed.
+type Printed = Arc<Mutex<Vec<u8>>>;
+
 #[derive(Default)]
 struct State {
-    /// By query: mode, and the partitions that were closed, by epoch and partition.
-    parts: BTreeMap<String, (OutputMode, BTreeMap<(u64, u64), Vec<String>>)>,
+    /// By query.
+    parts: BTreeMap<String, (OutputMode, Parts)>,
     /// By query, of the last life.
     tables: BTreeMap<String, (OutputMode, MemoryTables)>,
     /// By query, of all lives.
-    terminals: BTreeMap<String, (OutputMode, Arc<Mutex<Vec<u8>>>)>,
+    terminals: BTreeMap<String, (OutputMode, Printed)>,
 }
 
 impl fmt::Debug for State {

@@ -1,8 +1,10 @@
 //! Small scenarios for the exhaustive sweep: together they pass every point of the commit protocol.
 //!
 //! Each sink, each output mode, a first batch, a batch without data, a compacted log, a snapshot of state, a purge, a
-//! graceful stop, each source, files of one moment, everything in an object store. `wavetank sim --exhaust` crashes each of them before and after every effect, in every
-//! crash image.
+//! graceful stop, tapes and files, files of one moment, everything in an object store. `wavetank sim --exhaust` crashes
+//! each of them before and after every effect, in every crash image. Absent: a source without end (`rate-micro-batch`):
+//! how many batches it gives depends on how often the query starts, so its runs cannot be compared with an undisturbed
+//! one; the random driver has it, judged by the model.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +43,6 @@ pub fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("counts into a table in memory, complete", tape("memory", "complete", COUNTS, 2)),
         ("counts to the console, complete", tape("console", "complete", COUNTS, 2)),
         ("files of one moment, and one from before", dated()),
-        ("batches that the source makes up", made_up()),
         ("a checkpoint, files and a folder of JSON in an object store", remote()),
     ];
     scenarios.extend(crate::groups::swept());
@@ -56,16 +57,6 @@ fn dated() -> Scenario {
     scenario.steps.insert(4, Step::Touch { file: file(1), modified_ms: 1_000 });
     scenario.steps.insert(7, Step::Touch { file: file(2), modified_ms: -1_000 });
     scenario
-}
-
-/// A batch per start.
-fn made_up() -> Scenario {
-    let script = "CREATE TABLE events USING `rate-micro-batch` OPTIONS (rowsPerBatch '3', numPartitions '2');\n\
-                  CREATE STREAMING TABLE out USING witness\n  OPTIONS (outputMode 'update', trigger 'availableNow', \
-                  checkpointLocation 'checkpoint')\n  AS SELECT value % 2 AS k, count(*) AS n FROM STREAM events GROUP BY \
-                  value % 2;";
-    let steps = vec![Step::Settle, Step::Restart, Step::Settle];
-    Scenario { seed: 1, script: script.to_owned(), steps, ..Scenario::default() }
 }
 
 /// The first scenario's like, with nothing on the disk.

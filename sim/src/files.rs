@@ -176,7 +176,10 @@ mod tests {
     use super::*;
     use crate::observe::{Observed, Seen};
 
-    /// A scenario whose file has these versions (half a row each for a missing number), and a run in which the sink got this.
+    /// Steps, what the sink got of them by batch, and whether that is fine.
+    type Case<'a> = (&'a [Step], &'a [&'a [i64]], bool);
+
+    /// What is said of a run of these steps in which the sink got this.
     fn judged(steps: &[Step], batches: &[&[i64]]) -> Vec<Failure> {
         let script = "AS SELECT v FROM STREAM events WHERE v IS NOT NULL".to_owned();
         let scenario = Scenario { script, steps: steps.to_vec(), ..Scenario::default() };
@@ -206,7 +209,7 @@ mod tests {
         let again = [drop("a", &[1, 2]), Step::Settle, drop("a", &[3]), Step::Settle];
         let gone = [drop("a", &[1]), remove.clone(), Step::Settle];
         let too_late = [drop("a", &[1]), Step::Settle, remove, Step::Settle];
-        let cases: [(&[Step], &[&[i64]], bool); 14] = [
+        let cases: [Case; 14] = [
             (&grown, &[&[1]], true),
             (&grown, &[&[1], &[2]], false),
             (&grown, &[&[1, 2]], false),

@@ -35,16 +35,16 @@ impl Places {
 pub(super) fn faults(entropy: Entropy, trace: &[Effect]) -> Vec<Fault> {
     let mut random = entropy.fork("requests").stream();
     let requests: Vec<&Effect> = trace.iter().filter(|effect| SimBlob::key(&effect.name).is_some()).collect();
-    let (true, Some(_)) = (random.random_ratio(4, 5), requests.first()) else { return Vec::new() };
-    if random.random_ratio(1, 4)
+    let (true, Some(_)) = (random.random_ratio(7, 8), requests.first()) else { return Vec::new() };
+    if random.random_ratio(1, 3)
         && let Some(faults) = late_promise(&mut random, trace)
     {
         return faults;
     }
-    let puts: Vec<&Effect> = requests.iter().filter(|effect| effect.op.changes()).copied().collect();
-    let faults = (0..random.random_range(1..5)).filter_map(|_| {
-        let among = if random.random() { &puts } else { &requests };
-        let effect = among.choose(&mut random)?;
+    let of = |ops: &[Op]| requests.iter().filter(|e| ops.contains(&e.op)).copied().collect::<Vec<&Effect>>();
+    let kinds = [of(&[Op::Put]), of(&[Op::Get]), requests.clone()];
+    let faults = (0..random.random_range(1..6)).filter_map(|_| {
+        let effect = kinds.choose(&mut random)?.choose(&mut random)?;
         let life = random.random_range(0..3_u32).saturating_sub(1);
         Some(Fault { life, at: effect.name.clone(), harm: harm(&mut random, effect.op) })
     });
@@ -53,11 +53,11 @@ pub(super) fn faults(entropy: Entropy, trace: &[Effect]) -> Vec<Fault> {
 
 fn harm(random: &mut ChaCha8Rng, op: Op) -> Harm {
     match random.random_range(0..8) {
+        0..5 if op == Op::Get => Harm::Cut { bytes: random.random_range(0..200), quietly: random.random() },
         0..2 => Harm::LostReply,
-        2 => Harm::Busy { times: random.random_range(1..8) },
-        3 => Harm::Eio,
-        4 if op == Op::Put => Harm::SelfConflict,
-        4..6 if op == Op::Get => Harm::Cut { bytes: random.random_range(0..200), quietly: random.random() },
+        2 if op == Op::Put => Harm::SelfConflict,
+        3 => Harm::Busy { times: random.random_range(1..8) },
+        4 => Harm::Eio,
         _ => {
             let soon_us = random.random_range(0..3_000_000);
             Harm::Late { us: *[1, 150_000, soon_us, REBOOT_US + soon_us, 60_000_000].choose(random).expect("five") }
