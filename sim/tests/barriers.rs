@@ -1,0 +1,45 @@
+//! Every sync and every order of the commit protocol, taken away: the crash that was found for it still shows it.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use wavetank_sim::barriers::{Finding, Findings, barriers, without};
+use wavetank_sim::campaign::check;
+use wavetank_sim::pipeline::Pipeline;
+
+/// As `wavetank sim --barriers` prints it, with the reasons of what no crash shows.
+const FINDINGS: &str = include_str!("barriers.toml");
+
+const MEASURE: &str = "measure again: cargo run --release -- sim --barriers > sim/tests/barriers.toml";
+
+/// Whether the scenario fails without the barrier, at the crash that was found.
+fn is_shown(finding: &Finding) -> bool {
+    let Some(name) = &finding.scenario else { return finding.free.as_deref().is_some_and(|why| !why.is_empty()) };
+    let (_, _, failures) = check(&without(&finding.without, name).with_faults(finding.fault.clone()), &Pipeline);
+    !failures.is_empty()
+}
+
+#[test]
+fn each_barrier_that_is_taken_away_is_shown_by_a_crash_or_has_its_reason() {
+    let findings = Findings::from_toml(FINDINGS).expect("sim/tests/barriers.toml");
+    let known: BTreeSet<String> = findings.barrier.iter().map(|finding| finding.without.to_string()).collect();
+    let there: BTreeSet<String> = barriers().keys().map(ToString::to_string).collect();
+    assert_eq!(known, there, "other barriers than those of sim/tests/barriers.toml; {MEASURE}");
+    let (next, hidden) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(finding) = findings.barrier.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if !is_shown(finding) {
+                        hidden.lock().expect("no panic").push(finding.without.to_string());
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(hidden.into_inner().expect("no panic"), Vec::<String>::new(), "{MEASURE}");
+    let syncs = findings.barrier.iter().filter(|finding| finding.without.to_string().starts_with("no-sync "));
+    let needed = syncs.clone().filter(|finding| finding.scenario.is_some()).count();
+    assert!(2 * needed > syncs.count(), "most syncs are needed: what is synced in vain costs time");
+}
