@@ -476,6 +476,7 @@ impl<'a> Runner<'a> {
         for complaint in taken_over(&self.world.effects().trace()) {
             self.fail(FailureKind::Log, complaint);
         }
+        files::forgive(self.scenario, &mut self.observed);
         let effects = self.world.effects();
         let history = self.world.history().into_iter();
         let history = history.map(|(path, data)| (path, String::from_utf8_lossy(&data).into_owned())).collect();
