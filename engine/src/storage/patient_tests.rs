@@ -1,3 +1,5 @@
+//! Remote stores in many moods: what passes is waited out, what is short is not believed, conflicts are told apart.
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,3 +1,5 @@
+//! The simulated object store: the contract of all storages, and each of its faults.
+
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use wavetank_engine::environment::Environment;
