@@ -12,10 +12,10 @@ use wavetank::sim::sweep::{Depth, Sweep, sweep};
 use crate::Outcome;
 
 /// Sweeps all scenarios; says how many crash points there are and how many were reached, by kind of effect.
-pub fn exhaust(jobs: usize, recoveries: usize) -> Outcome {
+pub fn exhaust(jobs: usize, recoveries: usize, part: &str) -> Outcome {
     let mut all = Sweep::default();
     let begun = Instant::now();
-    for (name, scenario) in scenarios() {
+    for (name, scenario) in scenarios().into_iter().filter(|(name, _)| name.contains(part)) {
         let since = Instant::now();
         let found = sweep(&scenario, &Pipeline, &Depth { jobs, recovery_stride: recoveries, ..Depth::single() });
         let total = found.total();

@@ -47,6 +47,9 @@ pub struct Arguments {
     /// With --exhaust: again before and after every how many-th effect of every recovery; 0 for none.
     #[arg(long, default_value_t = 0)]
     recoveries: usize,
+    /// With --exhaust: only the scenarios whose names have this part.
+    #[arg(long, default_value = "")]
+    scenario: String,
     /// In the place of seeds: takes every sync and every order of the commit protocol away in turn, and says which crash
     /// shows it, as TOML.
     #[arg(long)]
@@ -59,7 +62,7 @@ pub struct Arguments {
 /// Runs the saved failures and the seeds; says what was reached; writes what failed.
 pub fn sim(arguments: &Arguments) -> Outcome {
     if arguments.exhaust {
-        return exhaust::exhaust(arguments.jobs, arguments.recoveries);
+        return exhaust::exhaust(arguments.jobs, arguments.recoveries, &arguments.scenario);
     }
     if arguments.barriers {
         return exhaust::barriers(arguments.jobs);
