@@ -223,7 +223,11 @@ pub fn log_complaints(before: &BTreeMap<String, Logs>, now: &Observed, unlinks_f
     let mut complaints = Vec::new();
     for (root, logs) in &now.logs {
         for (name, log) in [("offsets", &logs.offsets), ("commits", &logs.commits)] {
-            shape_complaints(&format!("{root}/{name}"), log, unlinks_float, &mut complaints);
+            // Promises are kept for the newest batch and the one before. Commits are purged when a batch is promised, whose
+            // own commit is still to come.
+            let kept = if name == "offsets" { 2 } else { 1 };
+            let judged = if unlinks_float { kept } else { usize::MAX };
+            shape_complaints(&format!("{root}/{name}"), log, judged, &mut complaints);
         }
         let (promised, done) = (logs.offsets.keys().next_back(), logs.commits.keys().next_back());
         match (promised, done) {
@@ -248,9 +252,10 @@ pub fn log_complaints(before: &BTreeMap<String, Logs>, now: &Observed, unlinks_f
     complaints
 }
 
-fn shape_complaints(name: &str, log: &BTreeMap<u64, String>, unlinks_float: bool, complaints: &mut Vec<String>) {
-    // Entries that came back from a purge may have gaps between them; the two newest were never purged.
-    let judged: Vec<u64> = log.keys().rev().take(if unlinks_float { 2 } else { usize::MAX }).copied().collect();
+/// Entries that came back from a purge may have gaps between them and before the newest `judged` ones, which were never
+/// purged.
+fn shape_complaints(name: &str, log: &BTreeMap<u64, String>, judged: usize, complaints: &mut Vec<String>) {
+    let judged: Vec<u64> = log.keys().rev().take(judged).copied().collect();
     let gaps = judged.windows(2).filter(|pair| pair[1] + 1 != pair[0]);
     complaints.extend(gaps.map(|pair| format!("{name}: {} follows {}", pair[0], pair[1])));
     let torn = log.iter().filter(|(_, text)| !text.starts_with("v1\n"));

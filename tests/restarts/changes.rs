@@ -82,6 +82,7 @@ pub const OPERATORS: &str = "add/remove/reorder stateful operators, stateful <->
 pub const NOT_MATCH: Option<&str> = Some("STREAMING_STATEFUL_OPERATOR_NOT_MATCH_IN_STATE_METADATA");
 pub const KEY: Option<&str> = Some("STATE_STORE_KEY_SCHEMA_NOT_COMPATIBLE");
 pub const VALUE: Option<&str> = Some("STATE_STORE_VALUE_SCHEMA_NOT_COMPATIBLE");
+const SESSIONS: &str = "SELECT session_window(ts, '5 seconds') AS w, k, count(*) AS n FROM marked GROUP BY session_window(ts, '5 seconds'), k";
 pub const TWICE: &str = "SELECT k, v FROM events UNION ALL SELECT k2 AS k, w AS v FROM plain_others";
 
 pub fn changes() -> Vec<Change> {
@@ -379,6 +380,80 @@ pub fn changes() -> Vec<Change> {
             Answers(r#"["a",9] | ["c",7]"#),
         ),
         change("queryName", "another name", COUNTS, Job { name: "other", ..COUNTS }, Answers(r#"["a",9] | ["c",7]"#)),
+        // More of the same rows, with what Spark 4.3.0 answered.
+        change(
+            "grouping key type or number",
+            "keys in another order",
+            counts("SELECT k, v, count(*) AS n FROM events GROUP BY k, v"),
+            counts("SELECT v, k, count(*) AS n FROM events GROUP BY v, k"),
+            Refused(KEY, "v"),
+        ),
+        change(
+            "add/remove aggregate, change its buffer type (sum int -> sum double)",
+            "an average becomes a sum and a count",
+            counts("SELECT k, avg(v) AS s FROM events GROUP BY k"),
+            counts("SELECT k, sum(v) AS s, count(v) AS n FROM events GROUP BY k"),
+            Refused(VALUE, ""),
+        ),
+        change(
+            "add/remove aggregate, change its buffer type (sum int -> sum double)",
+            "aggregates in another order",
+            counts("SELECT k, sum(v) AS s, max(v) AS m FROM events GROUP BY k"),
+            counts("SELECT k, max(v) AS m, sum(v) AS s FROM events GROUP BY k"),
+            Refused(VALUE, ""),
+        ),
+        change(
+            "other aggregate with same buffer types (sum(v) -> sum(-v))",
+            "the greatest becomes the least",
+            counts("SELECT k, max(v) AS s FROM events GROUP BY k"),
+            counts("SELECT k, min(v) AS s FROM events GROUP BY k"),
+            Answers(r#"["a",3] | ["c",7]"#),
+        ),
+        change(
+            "join keys / schema / conditions / type",
+            "left outer to inner",
+            Job { sql: "SELECT k, v, w FROM marked LEFT JOIN others ON k = k2 AND ts = ts2", ..JOIN },
+            JOIN,
+            Answers(" |  | "),
+        ),
+        change(
+            "window size, slide, offset",
+            "another gap of sessions",
+            Job { sql: SESSIONS, ..WINDOWS },
+            Job {
+                sql: "SELECT session_window(ts, '20 seconds') AS w, k, count(*) AS n FROM marked GROUP BY session_window(ts, '20 seconds'), k",
+                ..WINDOWS
+            },
+            Answers(" |  | "),
+        ),
+        change(
+            OPERATORS,
+            "windows to sessions",
+            WINDOWS,
+            Job { sql: SESSIONS, ..WINDOWS },
+            Refused(NOT_MATCH, "session"),
+        ),
+        change(
+            OPERATORS,
+            "deduplication to limit",
+            ONCE,
+            Job { sql: "SELECT k, v FROM events LIMIT 9", ..JOB },
+            Refused(NOT_MATCH, "globalLimit"),
+        ),
+        change(
+            "projection/filter/map changes",
+            "a greater limit",
+            Job { sql: "SELECT k, v FROM events LIMIT 3", ..JOB },
+            Job { sql: "SELECT k, v FROM events LIMIT 9", ..JOB },
+            Answers(r#"["a",5] | ["c",7]"#),
+        ),
+        change(
+            "output mode",
+            "update to append",
+            Job { mode: OutputMode::Update, ..WINDOWS },
+            WINDOWS,
+            Answers(r#" |  | [{"start":"2024-01-01T00:00:30.000000Z","end":"2024-01-01T00:00:40.000000Z"},2]"#),
+        ),
         // Sinks.
         change("sink type", "to noop", JOB, Job { sink: "noop", ..JOB }, Answers("")),
         change("sink type", "file to another", Job { sink: "json", ..JOB }, JOB, Answers(r#"["a",5] | ["c",7]"#)),

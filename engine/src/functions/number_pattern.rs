@@ -83,7 +83,7 @@ struct Pattern {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sign {
-    /// Not asked for: a number below zero does not fit.
+    /// Not asked for: a number below zero is printed as if it were above.
     None,
     /// `S`: + or -.
     First,
@@ -136,7 +136,7 @@ impl Pattern {
         let places = self.whole.iter().filter(|c| **c != ',').count();
         let fraction = fraction.trim_end_matches('0');
         let fits = whole.len() <= places && fraction.len() <= self.fraction;
-        if !fits || value < 0 && self.sign == Sign::None {
+        if !fits {
             return self.overflow();
         }
         // From the first place that prints a digit on, everything is printed.

@@ -29,7 +29,7 @@ use super::window::{
 };
 use super::window_expand::TimeWindowExpand;
 use crate::error::{Error, Result};
-use crate::sql::duration::window_duration_us;
+use crate::sql::duration::{Interval, window_duration_us};
 use crate::sql::types::{quoted_type_name, timestamp_type};
 use crate::sql::wrong_argument_count;
 
@@ -161,9 +161,19 @@ fn session(input: LogicalPlan, call: &ScalarFunction, name: &str) -> Result<Logi
             )));
         }
     };
+    let never = never_a_gap(&gap);
     let with_session = added(input, session_udf().call(vec![time, gap]), name)?;
-    let there = Expr::Column(Column::new_unqualified(name)).is_not_null();
+    let there = if never { lit(false) } else { Expr::Column(Column::new_unqualified(name)).is_not_null() };
     Ok(LogicalPlan::Filter(Filter::try_new(there, Arc::new(with_session))?))
+}
+
+/// Whether every row's gap is null. Spark folds the condition on sessions then, and the watermark sees no row either.
+fn never_a_gap(gap: &Expr) -> bool {
+    match gap {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Interval::parse(text).is_err(),
+        Expr::Literal(value, _) => value.is_null(),
+        _ => false,
+    }
 }
 
 /// Spark has three types of intervals where we have one: literals are of the other two, which a gap must not be.

@@ -208,8 +208,15 @@ impl<'a> Resolver<'a> {
                     continue;
                 }
                 SelectItem::Wildcard(options) => {
-                    let columns = names.scope.all_columns();
-                    extend(&mut output.columns, excluded(columns, options)?);
+                    let columns = excluded(names.scope.all_columns(), options)?;
+                    extend(&mut output.columns, columns.clone());
+                    if !names.scope.merged.is_empty() && !columns.open {
+                        // Spark: what USING merged stands first.
+                        for name in &columns.names {
+                            done.push(SelectItem::UnnamedExpr(names.scope.column_of_star(name)));
+                        }
+                        continue;
+                    }
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
                     let columns = self.qualified_wildcard(name, names)?;

@@ -1,8 +1,9 @@
 //! Which columns an identifier can mean: the relations of a `FROM`, found as Spark finds them, without regard to case.
 
-use datafusion::sql::sqlparser::ast::Ident;
+use datafusion::sql::sqlparser::ast::{Expr, Ident};
 use datafusion::sql::sqlparser::tokenizer::Location;
 
+use super::resolve::quoted;
 use crate::error::{Error, Result};
 
 /// The columns of a relation or query, in order. `open` when there may be others that are not known by name (a table
@@ -64,19 +65,31 @@ impl Scope {
         self.relations.iter().any(|r| r.qualifier.as_deref().is_some_and(|q| same(q, name)))
     }
 
-    /// The columns of `*`, merged ones once.
+    /// The columns of `*`: merged ones first, and once.
     pub(crate) fn all_columns(&self) -> Columns {
         let mut all = Columns::default();
-        for relation in &self.relations {
-            all.open |= relation.columns.open;
-            for name in &relation.columns.names {
-                let merged = self.merged.iter().any(|m| same(m, name)) && all.names.iter().any(|n| same(n, name));
-                if !merged {
-                    all.names.push(name.clone());
-                }
+        for name in &self.merged {
+            if !all.names.iter().any(|known| same(known, name)) {
+                all.names.push(name.clone());
             }
         }
+        for relation in &self.relations {
+            all.open |= relation.columns.open;
+            let own = relation.columns.names.iter().filter(|name| !self.merged.iter().any(|m| same(m, name)));
+            all.names.extend(own.cloned());
+        }
         all
+    }
+
+    /// One of [`Scope::all_columns`] as an expression.
+    pub(crate) fn column_of_star(&self, name: &str) -> Expr {
+        let has = |relation: &&Relation| relation.columns.names.iter().any(|column| column == name);
+        let merged = self.merged.iter().any(|m| same(m, name));
+        let qualifier = self.relations.iter().find(has).and_then(|relation| relation.qualifier.as_deref());
+        match qualifier.filter(|_| !merged) {
+            Some(qualifier) => Expr::CompoundIdentifier(vec![quoted(qualifier), quoted(name)]),
+            None => Expr::Identifier(quoted(name)),
+        }
     }
 
     /// Finds `relation.column` first, then `column`; an error when several columns answer to it.
