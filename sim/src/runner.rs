@@ -34,7 +34,7 @@ use crate::scenario::{Scenario, Step};
 use crate::subject::{Life, Subject};
 use crate::tape::Tapes;
 use crate::witness::Witnesses;
-use crate::world::{Ended, World};
+use crate::world::{Ended, LIFE_EFFECTS_LIMIT, World};
 
 /// More lives than faults and restarts explain mean that the process never gets up again.
 const SPARE_LIVES: usize = 3;
@@ -229,6 +229,7 @@ impl<'a> Runner<'a> {
     fn new(scenario: &'a Scenario, subject: &'a dyn Subject) -> Self {
         let world = World::new(scenario.seed);
         world.effects().arm(scenario.faults.iter().cloned());
+        world.effects().limit(effects_limit(scenario));
         world.effects().plant(scenario.plants.iter().cloned());
         // A pipeline may read a folder before the first file is in it.
         let files = scenario.steps.iter().filter_map(|step| match step {
@@ -504,10 +505,22 @@ fn content(rows: &[String], torn: bool) -> Bytes {
     format!("{}{end}", rows.join("\n")).into()
 }
 
+/// More effects than a life of this scenario needs. While a wall clock that was set back catches up, queries go on asking
+/// for what is new, a hundred times a second.
+fn effects_limit(scenario: &Scenario) -> u64 {
+    const EFFECTS_A_SECOND: u64 = 10_000;
+    let back_us = |fault: &Fault| if let Harm::StepWall { us } = fault.harm { us.min(0).unsigned_abs() } else { 0 };
+    let back_us: u64 = scenario.faults.iter().map(back_us).sum();
+    LIFE_EFFECTS_LIMIT + back_us.div_ceil(1_000_000) * EFFECTS_A_SECOND
+}
+
 /// Whether a crash of this scenario may bring back what was unlinked.
 fn unlinks_float(scenario: &Scenario) -> bool {
-    let images = scenario.faults.iter().filter_map(|fault| fault.harm.crash_image());
-    images.into_iter().any(|image| !matches!(image, CrashImage::Kill))
+    scenario.faults.iter().any(|fault| match fault.harm.crash_image() {
+        Some(image) => !matches!(image, CrashImage::Kill),
+        // A late put finds no entry where one has been purged, and puts it back.
+        None => matches!(fault.harm, Harm::Late { .. }),
+    })
 }
 
 /// Everything that is wrong with a run, compared with the same scenario without faults but with the interruptions of

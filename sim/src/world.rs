@@ -70,7 +70,7 @@ const PATIENCE_US: u64 = 86_400_000_000;
 /// How long a machine takes to come up again.
 pub(crate) const REBOOT_US: u64 = 1_234_567;
 /// More effects than any scenario needs in one life.
-const LIFE_EFFECTS_LIMIT: u64 = 50_000;
+pub(crate) const LIFE_EFFECTS_LIMIT: u64 = 50_000;
 
 impl World {
     /// The world of this seed, at the epoch, with an empty disk and no faults.

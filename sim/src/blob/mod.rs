@@ -177,7 +177,8 @@ impl State {
         self.changes_count += 1;
         let second_us = modified_us - modified_us.rem_euclid(1_000_000);
         if key.contains("/offsets/") || key.contains("/sources/") {
-            self.history.insert(key.to_owned(), data.clone());
+            // A late request may bring back an old promise that has been purged; what was promised is what came first.
+            self.history.entry(key.to_owned()).or_insert_with(|| data.clone());
         }
         if LOGS.iter().any(|log| key.contains(log)) && self.objects.get(key).is_some_and(|there| there.data != data) {
             self.replaced.push(format!("{ROOT}/{key} was replaced by something else"));

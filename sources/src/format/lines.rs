@@ -40,7 +40,16 @@ impl FileBytes {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        self.store.get_range(&self.location, range).await.map_err(|error| self.read_error(error))
+        let start = range.start;
+        match self.store.get_range(&self.location, range).await {
+            Ok(bytes) => Ok(bytes),
+            Err(error @ object_store::Error::NotFound { .. }) => Err(self.read_error(error)),
+            Err(error) => match self.store.head(&self.location).await {
+                // It became shorter since the batch was planned: what there is is read.
+                Ok(there) if there.size <= start => Ok(Bytes::new()),
+                _ => Err(self.read_error(error)),
+            },
+        }
     }
 
     /// The error for a file that cannot be read.
