@@ -13,7 +13,7 @@ use wavetank::engine::state::{HotStateStore, SnapshotPolicy, StateSchema, StateS
 use wavetank::engine::storage::{Folder, LocalStorage, RealPosix, Storage};
 use wavetank::sim::disk::CrashImage;
 use wavetank::sim::pipeline::Pipeline;
-use wavetank::sim::{Fault, Harm, Scenario, draw, judge, page, run, runner};
+use wavetank::sim::{Fault, Harm, Scenario, draw, judge, page, run};
 
 /// A Spark SQL script.
 pub fn script(data: &[u8]) {
@@ -120,7 +120,7 @@ pub fn scenario(data: &[u8]) {
     faults.dedup_by(|a, b| a.life == b.life && a.at == b.at);
     let disturbed = calm_scenario.with_faults(faults);
     let done = run(&disturbed, &Pipeline);
-    let baseline = run(&runner::baseline_of(&disturbed, &done), &Pipeline);
+    let baseline = run(&judge::baseline_of(&disturbed, &done), &Pipeline);
     let failures = judge(&done, &baseline);
     assert!(
         failures.is_empty(),

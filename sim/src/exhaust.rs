@@ -100,8 +100,9 @@ fn small(source: &str, sink: &str, mode: &str, query: &str, blocks: usize) -> Sc
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::judge;
     use crate::pipeline::Pipeline;
-    use crate::runner::{judge, run};
+    use crate::runner::run;
 
     #[test]
     fn the_scenarios_reach_what_their_names_say() {

@@ -8,6 +8,7 @@
 //!             ends.rs     foreach, foreachBatch, memory and console, and who is at their far end
 //! run:        scenario.rs a run written down                     subject.rs  what lives in the world
 //!             pipeline.rs the engine, as that                    runner.rs   runs a scenario and judges it
+//!             judge.rs    what is wrong with a run
 //!             observe.rs  what readers of sinks and logs see     reports.rs  what the engine says of its batches
 //!             excuse.rs   when a query may end with an error    promises.rs what the trace says of who promised a batch
 //! reference:  model/      a naive interpreter of the same queries, sharing no code with the engine
@@ -42,6 +43,7 @@ pub mod exhaust;
 pub mod fault;
 mod files;
 pub mod groups;
+pub mod judge;
 #[cfg(test)]
 mod mini;
 pub mod model;
@@ -71,7 +73,8 @@ pub use clock::VirtualClock;
 pub use disk::{CrashImage, SimDisk, SimPosix};
 pub use effects::{Death, Effect, Effects, Outcome};
 pub use fault::{Fault, Harm};
-pub use runner::{Failure, FailureKind, Run, judge, run};
+pub use judge::judge;
+pub use runner::{Failure, FailureKind, Run, run};
 pub use scenario::{Scenario, Step};
 pub use subject::{Life, Running, Subject};
 pub use world::{Ended, World};

@@ -199,8 +199,9 @@ mod tests {
     use super::*;
     use crate::disk::CrashImage;
     use crate::fault::{Fault, Harm};
+    use crate::judge::judge;
     use crate::mini::{Bug, Mini, scenario};
-    use crate::runner::{judge, run};
+    use crate::runner::run;
 
     #[test]
     fn the_page_shows_scenario_timeline_crash_and_difference() {

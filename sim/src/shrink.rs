@@ -239,8 +239,9 @@ fn simpler_text(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::judge;
     use crate::mini::{Bug, Mini, scenario};
-    use crate::runner::{FailureKind, judge, run};
+    use crate::runner::{FailureKind, run};
 
     fn crash(life: u32, at: &str, image: CrashImage) -> Fault {
         Fault { life, at: at.into(), harm: Harm::CrashAfter { image } }

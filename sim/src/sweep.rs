@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::disk::CrashImage;
 use crate::effects::{Outcome, kind_of};
 use crate::fault::{Fault, Harm};
+use crate::judge::{baseline_of, judge};
 use crate::oracle::Judged;
-use crate::runner::{Failure, FailureKind, LifeEnd, Run, baseline_of, judge, run, run_probed};
+use crate::runner::{Failure, FailureKind, LifeEnd, Run, run, run_probed};
 use crate::scenario::Scenario;
 use crate::subject::Subject;
 

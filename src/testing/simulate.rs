@@ -20,7 +20,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
-use wavetank_sim::runner::{Failure, FailureKind, LifeEnd, Run, baseline_of, judge, run};
+use wavetank_sim::judge::{baseline_of, judge};
+use wavetank_sim::runner::{Failure, FailureKind, LifeEnd, Run, run};
 use wavetank_sim::user::{Hints, RowDrawers, Stream, UserScript, create_tape, scenario_with};
 use wavetank_sim::{Scenario, Step, draw, page, picture, saved, shrink};
 

@@ -3,8 +3,9 @@
 use wavetank_engine::sql::parse_ddl_schema;
 
 use super::*;
+use crate::judge::{baseline_of, judge};
 use crate::pipeline::Pipeline;
-use crate::runner::{baseline_of, judge, run};
+use crate::runner::run;
 use crate::{draw, observe::Seen};
 
 const SCRIPT: &str = "
