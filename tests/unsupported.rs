@@ -69,12 +69,6 @@ async fn answer(row: &Row) -> Result<(), Error> {
             session.set_conf(key, value)?;
             start(session.table("events").await?, "noop").await
         }
-        "Reading state" => {
-            start(session.sql("SELECT DISTINCT k, ts FROM marked").await?, "noop").await?;
-            let (name, value) = row.text.split_once(" = ").expect("option = value");
-            let reader = session.read().format("statestore").option(name, value);
-            reader.load_path("checkpoint").await?.collect().await.map(drop)
-        }
         // A bar inside of a cell is escaped.
         _ => start(session.sql(row.text.replace("\\|", "|").as_str()).await?, "noop").await,
     }

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use wavetank_sim::Scenario;
 use wavetank_sim::barriers::{Finding, Findings, barriers, without};
 use wavetank_sim::campaign::check;
+use wavetank_sim::exhaust::scenarios;
 use wavetank_sim::pipeline::Pipeline;
+use wavetank_sim::sweep::{Depth, sweep};
 
 /// As `wavetank sim --barriers` prints it, with the reasons of what no crash shows.
 const FINDINGS: &str = include_str!("barriers.toml");
@@ -42,4 +45,24 @@ fn each_barrier_that_is_taken_away_is_shown_by_a_crash_or_has_its_reason() {
     let syncs = findings.barrier.iter().filter(|finding| finding.without.to_string().starts_with("no-sync "));
     let needed = syncs.clone().filter(|finding| finding.scenario.is_some()).count();
     assert!(2 * needed > syncs.count(), "most syncs are needed: what is synced in vain costs time");
+}
+
+/// The small scenarios keep all deltas below a snapshot; here they are purged.
+#[test]
+fn a_snapshot_that_is_not_synced_is_missed_when_its_deltas_are_purged() {
+    let (_, purged) = scenarios().into_iter().find(|(name, _)| name.starts_with("a purge")).expect("it is in the list");
+    let mut scenario = Scenario {
+        plants: vec!["no-sync checkpoint/state/N/N/N.snapshot.tmp fsync".parse().expect("a plant")],
+        ..purged
+    };
+    let settings = scenario.settings.entry(0).or_default();
+    settings.insert("spark.sql.streaming.stateStore.minDeltasForSnapshot".to_owned(), "1".to_owned());
+    // More batches, so that snapshots stand for deltas that are gone.
+    let more = scenario.steps.clone();
+    scenario.steps.extend(more);
+    let depth = Depth { jobs: 2, stop_at_failure: true, ..Depth::single() };
+    let found = sweep(&scenario, &Pipeline, &depth);
+    assert!(!found.failures.is_empty(), "no crash shows it\n{found}");
+    let sound = sweep(&Scenario { plants: vec![], ..scenario }, &Pipeline, &Depth { stride: 5, ..depth });
+    assert!(sound.failures.is_empty(), "{:?}", sound.failures.first());
 }

@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use datafusion::prelude::col;
-use serde::{Deserialize, Serialize};
 use wavetank::engine::sql::parse_ddl_schema;
-use wavetank::groups::{
-    ListState, MapState, StatefulProcessor, StatefulProcessorHandle, TimeMode, TimerValues, TtlConfig, ValueState,
-    Values,
-};
+use wavetank::groups::TimeMode;
 use wavetank::prelude::*;
 use wavetank::{Environment, Error};
 
+mod keeper;
 #[allow(dead_code, reason = "other tests need more of it")]
+#[path = "../support/mod.rs"]
 mod support;
+
+use keeper::Keeper;
 
 /// What is kept, by which query, and what reading it answers: options (`name=value ..`) and the rows.
 struct Kept {
@@ -425,54 +425,6 @@ const KEPT: &[Kept] = &[
         ],
     },
 ];
-
-/// Keeps each row of a key in every kind of variable, and when it came in a timer far away.
-#[derive(Clone, Default)]
-struct Keeper {
-    last: ValueState<Event>,
-    count: ValueState<i64>,
-    texts: ListState<String>,
-    by_text: MapState<String, i64>,
-    handle: StatefulProcessorHandle,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Event {
-    c: String,
-    v: Option<i32>,
-}
-
-impl StatefulProcessor for Keeper {
-    type Key = Option<String>;
-    type Row = Event;
-    type Output = i64;
-
-    fn init(&mut self, handle: &StatefulProcessorHandle, _: OutputMode, mode: TimeMode) -> Result<(), Error> {
-        let ttl = if mode == TimeMode::ProcessingTime { TtlConfig::of("1 hour")? } else { TtlConfig::NONE };
-        self.last = handle.get_value_state("last", TtlConfig::NONE)?;
-        self.count = handle.get_value_state("count", ttl)?;
-        self.texts = handle.get_list_state("texts", TtlConfig::NONE)?;
-        self.by_text = handle.get_map_state("byText", TtlConfig::NONE)?;
-        self.handle = handle.clone();
-        Ok(())
-    }
-
-    fn handle_input_rows(
-        &mut self,
-        _: &Option<String>,
-        rows: Values<'_, Event>,
-        _: &TimerValues,
-    ) -> Result<Vec<i64>, Error> {
-        for row in rows {
-            self.count.update(self.count.get()?.unwrap_or(0) + 1)?;
-            self.texts.append_value(row.c.clone())?;
-            self.by_text.update_value(row.c.clone(), row.v.unwrap_or(0).into())?;
-            self.last.update(row)?;
-        }
-        self.handle.register_timer(2_000_000_000_000)?;
-        Ok(vec![])
-    }
-}
 
 fn kept_by_a_processor(frame: &DataFrame) -> wavetank::Result<DataFrame> {
     frame.group_by([col("k")]).transform_with_state(Keeper::default(), TimeMode::EventTime, OutputMode::Update)
