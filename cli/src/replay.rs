@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use wavetank::Error;
 use wavetank::sim::pipeline::Pipeline;
-use wavetank::sim::{Scenario, campaign, page, picture};
+use wavetank::sim::{Scenario, campaign, page, picture, saved};
 
 use crate::{Outcome, sim};
 
@@ -53,9 +53,5 @@ pub fn replay(arguments: &Arguments) -> Outcome {
 }
 
 fn read(file: &Path) -> wavetank::Result<Scenario> {
-    let name = file.display();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Error::analysis(format!("Cannot read {name}: {error}. Name a scenario.")))?;
-    Scenario::from_toml(&text)
-        .map_err(|error| Error::analysis(format!("{name} is no scenario: {error}. `wavetank sim` writes them.")))
+    saved::read(file).map_err(|error| Error::analysis(format!("{error}. `wavetank sim` writes scenarios.")))
 }

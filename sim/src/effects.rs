@@ -20,71 +20,14 @@ use std::task::Waker;
 
 use twox_hash::XxHash64;
 use wavetank_engine::environment::Clock;
-use wavetank_engine::storage::DurableLocal;
 
 use crate::clock::VirtualClock;
 use crate::disk::CrashImage;
 use crate::fault::{Fault, Harm, Mishap};
+use crate::names::stable;
 use crate::plant::{Bug, Plant};
 
-/// What is done to a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)] // each is the call of the same name of `Posix`, of an object store, a source or a sink
-pub enum Op {
-    Write,
-    Fsync,
-    FsyncDir,
-    Rename,
-    Link,
-    Unlink,
-    Mkdir,
-    Lock,
-    Read,
-    Stat,
-    List,
-    Put,
-    Get,
-    Head,
-    Delete,
-    Copy,
-    Query,
-    Stage,
-    Commit,
-    Release,
-}
-
-impl Op {
-    /// The word in the effect's name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Write => "write",
-            Self::Fsync => "fsync",
-            Self::FsyncDir => "fsync-dir",
-            Self::Rename => "rename",
-            Self::Link => "link",
-            Self::Unlink => "unlink",
-            Self::Mkdir => "mkdir",
-            Self::Lock => "lock",
-            Self::Read => "read",
-            Self::Stat => "stat",
-            Self::List => "list",
-            Self::Put => "put",
-            Self::Get => "get",
-            Self::Head => "head",
-            Self::Delete => "delete",
-            Self::Copy => "copy",
-            Self::Query => "query",
-            Self::Stage => "stage",
-            Self::Commit => "commit",
-            Self::Release => "release",
-        }
-    }
-
-    /// Whether the effect can change what a later life finds.
-    pub fn changes(self) -> bool {
-        !matches!(self, Self::Read | Self::Stat | Self::List | Self::Get | Self::Head | Self::Query | Self::Stage)
-    }
-}
+pub use crate::names::{Op, kind_of};
 
 /// What an effect answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -532,56 +475,6 @@ fn dead(death: &Option<Death>) -> io::Error {
     })
 }
 
-/// A path without what is drawn at random or belongs to one process: every UUID is a `*`, and a temporary file of
-/// `DurableLocal` is called after the file it becomes, `offsets/3.tmp`.
-fn stable(path: &str) -> String {
-    let path = match path.rsplit_once('/').map_or(("", path), |(dir, name)| (dir, name)) {
-        (dir, name) if DurableLocal::is_temporary(name) => {
-            // .wt-tmp-<tag>-<slot>-<name>
-            let name = name.splitn(5, '-').nth(4).unwrap_or(name);
-            &if dir.is_empty() { format!("{name}.tmp") } else { format!("{dir}/{name}.tmp") }
-        }
-        _ => path,
-    };
-    const UUID_LEN: usize = 36;
-    if path.len() < UUID_LEN || !path.is_ascii() {
-        return path.to_owned();
-    }
-    let mut name = String::with_capacity(path.len());
-    let mut at = 0;
-    while at < path.len() {
-        if path.get(at..at + UUID_LEN).is_some_and(is_uuid) {
-            name.push('*');
-            at += UUID_LEN;
-        } else {
-            name.push(char::from(path.as_bytes()[at]));
-            at += 1;
-        }
-    }
-    name
-}
-
-fn is_uuid(text: &str) -> bool {
-    text.bytes().enumerate().all(|(at, byte)| match at {
-        8 | 13 | 18 | 23 => byte == b'-',
-        _ => byte.is_ascii_hexdigit(),
-    })
-}
-
-/// The kind of an effect name: every number in it becomes `N`, and the occurrence goes. Coverage counts kinds.
-pub fn kind_of(name: &str) -> String {
-    let name = name.split('#').next().unwrap_or(name);
-    let mut kind = String::with_capacity(name.len());
-    for c in name.chars() {
-        if !c.is_ascii_digit() {
-            kind.push(c);
-        } else if !kind.ends_with('N') {
-            kind.push('N');
-        }
-    }
-    kind
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -623,7 +516,6 @@ mod tests {
             "offsets/3.tmp write",
         ];
         assert_eq!(names(&effects), expected);
-        assert_eq!(kind_of("state/0/11/4.delta write#12"), "state/N/N/N.delta write");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! ```text
 //! world:      clock.rs    virtual time, idle time is skipped     world.rs    one seed's world: lives, crashes, reboots
 //!             blob/       an object store, like S3               droppers.rs what is on both, for those outside
-//!             effects.rs  the seam: stable names, the trace      disk/       a disk with un-synced effects, crash images
+//!             effects.rs  the seam, the trace                    names.rs    its stable names
+//!             disk/       a disk with un-synced effects, crash images
 //!             fault.rs    what goes wrong, bound to a name       tape.rs, witness.rs   a source and a sink outside
 //!             ends.rs     foreach, foreachBatch, memory and console, and who is at their far end
 //! run:        scenario.rs a run written down                     subject.rs  what lives in the world
@@ -19,7 +20,7 @@
 //!             shrink.rs   makes a failing scenario small
 //!             page.rs     a failure as text                      picture.rs  its timeline as SVG
 //!             saved.rs    failures on disk, which run first the next time
-//! many:       draw.rs     a seed becomes a scenario              shapes.rs   of one of these pipelines
+//! many:       draw/       a seed becomes a scenario              shapes.rs   of one of these pipelines
 //!             groups/     user functions over groups, by name
 //!             campaign.rs many seeds, and what they reached
 //! users:      user/       a user's own script in the world, with rows drawn from its schemas
@@ -47,6 +48,7 @@ pub mod judge;
 #[cfg(test)]
 mod mini;
 pub mod model;
+mod names;
 pub mod observe;
 pub mod oracle;
 pub mod page;

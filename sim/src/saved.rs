@@ -21,22 +21,29 @@ pub fn save(folder: &Path, name: &str, scenario: &str, page: &str, picture: &str
 /// # Errors
 /// When the folder or a file cannot be read, or a file `*.toml` is no scenario: the text names it.
 pub fn saved(folder: &Path) -> Result<Vec<(PathBuf, Scenario)>, String> {
-    let named = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(named(folder, &error)),
+        Err(error) => return Err(unreadable(folder, &error)),
     };
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>();
-    let mut paths = paths.map_err(|error| named(folder, &error))?;
+    let mut paths = paths.map_err(|error| unreadable(folder, &error))?;
     paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));
     paths.sort();
-    let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).map_err(|error| named(&path, &error))?;
-        let scenario = Scenario::from_toml(&text).map_err(|error| named(&path, &error))?;
-        Ok((path, scenario))
-    };
-    paths.into_iter().map(read).collect()
+    paths.into_iter().map(|path| read(&path).map(|scenario| (path, scenario))).collect()
+}
+
+/// One saved scenario.
+///
+/// # Errors
+/// When the file cannot be read or is no scenario: the text names it.
+pub fn read(path: &Path) -> Result<Scenario, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    Scenario::from_toml(&text).map_err(|error| format!("{} is no scenario: {error}", path.display()))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("Cannot read {}: {error}", path.display())
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl JoinView {
             }
             return Ok(Some(Self { side, kind: Kind::Rows }));
         }
-        let (side, kind) = match options.store_name.split_once('-') {
+        let (side, kind) = match options.store_name().split_once('-') {
             Some(("left", kind)) if is_join => (JoinSide::Left, kind),
             Some(("right", kind)) if is_join => (JoinSide::Right, kind),
             _ => return Ok(None),

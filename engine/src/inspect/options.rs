@@ -60,9 +60,8 @@ pub(super) enum Variable {
 pub(super) struct StateOptions {
     pub(super) wanted: Wanted,
     pub(super) operator_id: u32,
-    pub(super) store_name: String,
-    /// Whether the user said the store's name.
-    pub(super) names_a_store: bool,
+    /// The store that the user named.
+    pub(super) named_store: Option<String>,
     pub(super) join_side: Option<JoinSide>,
     pub(super) variable: Option<Variable>,
     /// Whether lists and maps are shown element by element.
@@ -70,6 +69,11 @@ pub(super) struct StateOptions {
 }
 
 impl StateOptions {
+    /// The store to read.
+    pub(super) fn store_name(&self) -> &str {
+        self.named_store.as_deref().unwrap_or(DEFAULT_STORE)
+    }
+
     pub(super) fn of(options: &Options) -> Result<Self> {
         options.refuse_unknown("Source statestore", &KNOWN)?;
         let join_side = match options.get("joinSide").map(str::to_lowercase).as_deref() {
@@ -101,8 +105,7 @@ impl StateOptions {
         Ok(Self {
             wanted,
             operator_id: u32::try_from(operator_id).unwrap_or(u32::MAX),
-            store_name: options.get("storeName").unwrap_or(DEFAULT_STORE).to_owned(),
-            names_a_store: options.get("storeName").is_some(),
+            named_store: options.get("storeName").map(str::to_owned),
             join_side,
             variable,
             flattened: options.boolean("flattenCollectionTypes", true)?,

@@ -101,7 +101,7 @@ impl StateTable {
             (None, None) => View::Plain,
         };
         let store_name = match &view {
-            View::Plain => options.store_name.as_str(),
+            View::Plain => options.store_name(),
             View::Join(join) => join.store_name(),
             View::Variable(variable) => variable.store_name(),
         };

@@ -42,7 +42,7 @@ impl VariableView {
         let option = match &options.variable {
             Some(Variable::Named(_)) => "stateVarName",
             Some(Variable::Timers) => "readRegisteredTimers",
-            None if operator.name == TRANSFORM && !options.names_a_store => {
+            None if operator.name == TRANSFORM && options.named_store.is_none() => {
                 return Err(Error::analysis_class(
                     "STDS_REQUIRED_OPTION_UNSPECIFIED",
                     format!("'stateVarName' must be specified. The variables are: {}.", variables(operator)),
