@@ -322,6 +322,54 @@ pub fn changes() -> Vec<Change> {
             Answers(r#" |  | [{"start":"2024-01-01T00:00:30.000000Z","end":"2024-01-01T00:00:40.000000Z"},2]"#),
         ),
         change(
+            "watermark delay",
+            "a watermark where there was none: groups from before come out, too",
+            Job { sql: "SELECT ts, count(*) AS n FROM events GROUP BY ts", ..COUNTS },
+            Job { sql: "SELECT ts, count(*) AS n FROM marked GROUP BY ts", ..JOB },
+            Answers(
+                r#" | ["2024-01-01T00:00:10.000000Z",1] ["2024-01-01T00:00:11.000000Z",1] | ["2024-01-01T00:00:30.000000Z",1] ["2024-01-01T00:00:31.000000Z",1]"#,
+            ),
+        ),
+        change(
+            "watermark delay",
+            "a watermark where there was none: windows",
+            Job {
+                sql: "SELECT window, count(*) AS n FROM events GROUP BY window(ts, '10 seconds')",
+                mode: OutputMode::Complete,
+                ..JOB
+            },
+            WINDOWS,
+            Answers(
+                r#" | [{"start":"2024-01-01T00:00:10.000000Z","end":"2024-01-01T00:00:20.000000Z"},2] | [{"start":"2024-01-01T00:00:30.000000Z","end":"2024-01-01T00:00:40.000000Z"},2]"#,
+            ),
+        ),
+        change(
+            "watermark delay",
+            "a watermark where there was none: sessions",
+            Job {
+                sql: "SELECT session_window(ts, '5 seconds') AS w, k, count(*) AS n FROM events GROUP BY session_window(ts, '5 seconds'), k",
+                mode: OutputMode::Complete,
+                ..JOB
+            },
+            Job { sql: SESSIONS, ..JOB },
+            Answers(
+                r#" | [{"start":"2024-01-01T00:00:10.000000Z","end":"2024-01-01T00:00:15.000000Z"},"a",1] [{"start":"2024-01-01T00:00:11.000000Z","end":"2024-01-01T00:00:16.000000Z"},"b",1] | [{"start":"2024-01-01T00:00:30.000000Z","end":"2024-01-01T00:00:36.000000Z"},"a",2]"#,
+            ),
+        ),
+        change(
+            "watermark delay",
+            "no watermark any more",
+            Job { mode: OutputMode::Update, ..WINDOWS },
+            Job {
+                sql: "SELECT window, count(*) AS n FROM events GROUP BY window(ts, '10 seconds')",
+                mode: OutputMode::Update,
+                ..JOB
+            },
+            Answers(
+                r#"[{"start":"2024-01-01T00:00:30.000000Z","end":"2024-01-01T00:00:40.000000Z"},2] | [{"start":"2024-01-01T00:01:00.000000Z","end":"2024-01-01T00:01:10.000000Z"},1]"#,
+            ),
+        ),
+        change(
             "multipleWatermarkPolicy, shuffle partitions, provider class, format versions, codec",
             "other settings: those of the checkpoint stay",
             Job { conf: &[("spark.sql.shuffle.partitions", "3")], ..COUNTS },

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_empty_array};
 use arrow::compute::{concat, filter, filter_record_batch, take_arrays};
-use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Aggregate, EmitTo, GroupsAccumulator};
@@ -27,9 +27,10 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use futures::TryStreamExt;
 
 use super::batch::OperatorWatermarks;
+use super::expiry::{at_event_time, expire_old};
 use super::stateful::{OperatorNumbers, StatefulOperator};
 use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork, answer_once};
-use super::watermark::{event_time_micros, on_time};
+use super::watermark::on_time;
 use crate::planted::planted;
 use crate::sink::OutputMode;
 use crate::state::{Cursor, StateRows, StateSchema, StateStore, Until, normalise_keys};
@@ -164,6 +165,7 @@ struct PartitionRun<'a> {
 impl PartitionRun<'_> {
     fn run(&mut self, partials: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let started_us = self.operator.clock.monotonic_us();
+        self.expire_old()?;
         let partials = self.without_late(partials)?;
         let early = if planted("agg-evicts-before-merging") { self.evict()? } else { Cursor::default() };
         let early = self.emit(early)?;
@@ -180,6 +182,11 @@ impl PartitionRun<'_> {
             OutputMode::Append => Ok([early, self.emit(evicted)?].concat()),
             OutputMode::Complete => self.emit(self.store.scan()?),
         }
+    }
+
+    fn expire_old(&mut self) -> Result<()> {
+        let Some(key) = self.aggregation.event_time_key else { return Ok(()) };
+        expire_old(self.operator, self.store, |rows| at_event_time(&rows.keys[key]))
     }
 
     /// Drops groups whose event time is at or before the late watermark; complete mode keeps all.
@@ -255,12 +262,11 @@ impl PartitionRun<'_> {
     /// When each group leaves: its event time, if it has one.
     fn expiry(&self, keys: &[ArrayRef], groups: usize) -> Result<Int64Array> {
         let Some(key) = self.aggregation.event_time_key else { return Ok(Int64Array::new_null(groups)) };
-        let times = event_time_micros(&keys[key])?;
-        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let times = at_event_time(&keys[key])?;
         if planted("agg-evicts-before-the-window-ends") {
             return Ok(times.iter().map(|time| Some(time? - 5_000_000)).collect());
         }
-        Ok(Int64Array::new(times.values().clone(), times.nulls().cloned()))
+        Ok(times)
     }
 
     fn evict(&mut self) -> Result<Cursor> {

@@ -14,9 +14,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{filter_record_batch, take_record_batch};
-use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
@@ -24,9 +23,10 @@ use datafusion::physical_plan::execution_plan::EmissionType;
 use futures::{StreamExt, TryStreamExt};
 
 use super::batch::OperatorWatermarks;
+use super::expiry::{at_event_time, expire_old};
 use super::stateful::{OperatorNumbers, StatefulOperator};
 use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork};
-use super::watermark::{event_time_micros, on_time};
+use super::watermark::on_time;
 use crate::planted::planted;
 use crate::state::{SharedStore, StateStore, Until, normalise_keys};
 
@@ -56,19 +56,24 @@ pub enum Lifetime {
 }
 
 impl Deduplication {
+    /// Which key column is the event time, if keys are remembered until then.
+    fn event_time_key(&self) -> Option<usize> {
+        match self.lifetime {
+            Lifetime::UntilEventTime => self.keys.iter().position(|key| Some(*key) == self.event_time),
+            Lifetime::Forever | Lifetime::AfterDelay { .. } => None,
+        }
+    }
+
     /// When the keys of these rows expire, in microseconds.
     fn expiry(&self, rows: &RecordBatch) -> Result<Option<Int64Array>> {
         let (Some(time), true) = (self.event_time, self.lifetime != Lifetime::Forever) else { return Ok(None) };
-        let times = event_time_micros(rows.column(time))?;
-        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let times = at_event_time(rows.column(time))?;
         Ok(Some(match self.lifetime {
             Lifetime::AfterDelay { delay_us } => {
                 let delay_us = if planted("dedup-forgets-the-delay") { 0 } else { delay_us };
                 times.iter().map(|time| Some(time.unwrap_or(0).saturating_add(delay_us))).collect()
             }
-            Lifetime::UntilEventTime | Lifetime::Forever => {
-                Int64Array::new(times.values().clone(), times.nulls().cloned())
-            }
+            Lifetime::UntilEventTime | Lifetime::Forever => times,
         }))
     }
 }
@@ -188,7 +193,12 @@ impl PartitionRun {
     async fn finish(&mut self) -> Result<()> {
         if self.deduplication.lifetime != Lifetime::Forever && !planted("dedup-never-forgets") {
             let started_us = self.operator.clock.monotonic_us();
-            let evicted = self.store.lock().await.evict(Until::AtOrBefore(self.watermarks.evict_us()))?;
+            let mut store = self.store.lock().await;
+            if let Some(key) = self.deduplication.event_time_key() {
+                expire_old(&self.operator, store.as_mut(), |rows| at_event_time(&rows.keys[key]))?;
+            }
+            let evicted = store.evict(Until::AtOrBefore(self.watermarks.evict_us()))?;
+            drop(store);
             self.numbers.removed += evicted.remaining() as u64;
             self.numbers.removals_us += self.operator.clock.monotonic_us().saturating_sub(started_us);
         }

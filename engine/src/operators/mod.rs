@@ -16,6 +16,7 @@ pub mod aggregate;
 pub mod batch;
 pub mod dedup;
 pub mod exchange;
+mod expiry;
 pub(crate) mod groups;
 pub mod in_order;
 pub mod join;

@@ -25,9 +25,9 @@ use futures::TryStreamExt;
 
 use super::aggregate::{Aggregation, NumberedGroups, number_groups, without_late};
 use super::batch::OperatorWatermarks;
+use super::expiry::{at_event_time, expire_old};
 use super::stateful::{OperatorNumbers, StatefulOperator};
 use super::stateful_exec::{StatefulRows, StatefulTask, StatefulWork, answer_once};
-use super::watermark::event_time_micros;
 use crate::functions::session_assign::session_array;
 use crate::functions::session_merge::{Sessions, merge_sessions};
 use crate::planted::planted;
@@ -74,6 +74,16 @@ impl SessionAggregation {
         values.extend(whole.value.fields().iter().cloned());
         let schema = StateSchema::new(Arc::new(Schema::new(keys)), Arc::new(Schema::new(values)))?;
         Ok(StoreSpec { prefix_columns, ..StoreSpec::default_store(schema) })
+    }
+
+    /// When each session leaves: at its end, or at another key if that is event time.
+    fn expiry(&self, entry_keys: &[ArrayRef], ends: &ArrayRef) -> Result<Int64Array> {
+        let times = match self.aggregation.event_time_key {
+            None => return Ok(Int64Array::new_null(ends.len())),
+            Some(key) if key == self.session => Arc::clone(ends),
+            Some(key) => Arc::clone(&entry_keys[key - usize::from(key > self.session)]),
+        };
+        at_event_time(&times)
     }
 }
 
@@ -123,6 +133,9 @@ impl PartitionRun<'_> {
     fn run(&mut self, partials: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let started_us = self.operator.clock.monotonic_us();
         let aggregation = &self.sessions.aggregation;
+        if aggregation.event_time_key.is_some() {
+            expire_old(self.operator, self.store, |rows| self.sessions.expiry(&rows.keys, &rows.values[0]))?;
+        }
         let partials = match aggregation.event_time_key {
             // Unlike other aggregations in complete mode, too.
             Some(key) if !planted("session-takes-late-rows") => {
@@ -205,24 +218,13 @@ impl PartitionRun<'_> {
         entry_keys.push(self.times(starts)?);
         let mut values = vec![self.times(ends)?];
         values.extend(states);
-        let expiry = self.expiry(&entry_keys, &values[0])?;
+        let expiry = self.sessions.expiry(&entry_keys, &values[0])?;
         Ok(self.store.put(&entry_keys, &values, Some(&expiry))?)
     }
 
     fn times(&self, times: Vec<i64>) -> Result<ArrayRef> {
         let data_type = self.sessions.time_type()?.clone();
         Ok(Arc::new(TimestampMicrosecondArray::from(times).with_data_type(data_type)))
-    }
-
-    /// When each session leaves: at its end, or at another key if that is event time.
-    fn expiry(&self, entry_keys: &[ArrayRef], ends: &ArrayRef) -> Result<Int64Array> {
-        let times = match self.sessions.aggregation.event_time_key {
-            None => return Ok(Int64Array::new_null(ends.len())),
-            Some(key) if key == self.sessions.session => Arc::clone(ends),
-            Some(key) => event_time_micros(&entry_keys[key - usize::from(key > self.sessions.session)])?,
-        };
-        let times = times.as_primitive::<TimestampMicrosecondType>();
-        Ok(Int64Array::new(times.values().clone(), times.nulls().cloned()))
     }
 
     fn evict(&mut self) -> Result<Cursor> {

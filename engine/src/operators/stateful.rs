@@ -1,6 +1,7 @@
 //! What a stateful operator shares with the driver: its stores, its numbers, and when it wants a batch without data.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
@@ -30,6 +31,10 @@ pub struct StatefulOperator {
     pub clock: Arc<dyn Clock>,
     state: OnceLock<OperatorState>,
     numbers: Mutex<OperatorNumbers>,
+    /// The first batch of this run.
+    first_batch: OnceLock<u64>,
+    /// The batch that is running.
+    batch: AtomicU64,
 }
 
 /// When an operator wants another batch although there is no data (`spec/01` section 4).
@@ -88,7 +93,17 @@ impl StatefulOperator {
     /// An operator whose state is not open yet.
     pub fn new(name: &'static str, spec: OperatorSpec, wants: NoDataBatch, clock: Arc<dyn Clock>) -> Self {
         let id = spec.operator_id as usize;
-        Self { id, name, spec, wants, clock, state: OnceLock::new(), numbers: Mutex::default() }
+        Self {
+            id,
+            name,
+            spec,
+            wants,
+            clock,
+            state: OnceLock::new(),
+            numbers: Mutex::default(),
+            first_batch: OnceLock::new(),
+            batch: AtomicU64::new(0),
+        }
     }
 
     /// Gives the operator its state; once per run of a query.
@@ -128,7 +143,14 @@ impl StatefulOperator {
     /// Batch `batch_id` is about to run: opens version `batch_id` and forgets what an earlier try staged.
     pub async fn begin(&self, batch_id: u64) -> Result<()> {
         *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = OperatorNumbers::default();
+        self.batch.store(batch_id, Ordering::Relaxed);
+        self.first_batch.get_or_init(|| batch_id);
         self.state()?.begin(batch_id).await
+    }
+
+    /// Whether the batch that is running is the first of this run.
+    pub(super) fn is_in_first_batch(&self) -> bool {
+        self.first_batch.get() == Some(&self.batch.load(Ordering::Relaxed))
     }
 
     /// Makes what the batch staged the next version; answers what the batch did.

@@ -256,6 +256,11 @@ impl StateStore for HotStateStore {
         Ok(Cursor { slots: self.table.scan(), next: 0 })
     }
 
+    fn without_expiry(&self) -> Result<Cursor> {
+        self.check_open()?;
+        Ok(Cursor { slots: self.table.without_expiry(), next: 0 })
+    }
+
     fn expired(&self, until: Until) -> Result<Cursor> {
         self.check_open()?;
         Ok(Cursor { slots: self.table.due(until), next: 0 })

@@ -136,7 +136,7 @@ pub struct StoreMetrics {
 /// * Reads see what was staged since `begin`. The last change of a key wins, also within one call.
 /// * `commit` makes the staged changes version N+1, durably, also when nothing changed, and opens it. It overwrites
 ///   what an earlier try left of N+1. If it fails, nothing has changed: it may be called again, or `abort`.
-/// * A batch costs what it touches; only `scan` and loading may cost as much as the whole state.
+/// * A batch costs what it touches; only `scan`, `without_expiry` and loading may cost as much as the whole state.
 /// * Keys equal in arrow's row format are the same key: nulls are equal to each other; -0.0 and 0.0 are not, nor are
 ///   NaNs of different bits. The caller runs [`crate::state::normalise_keys`] first.
 /// * `expiry` only feeds `expired` and `evict`; an entry does not go away by itself.
@@ -174,6 +174,9 @@ pub trait StateStore: Debug + Send + Sync {
 
     /// All entries, in the order in which their keys first came (a key that was removed comes anew).
     fn scan(&self) -> Result<Cursor>;
+
+    /// Entries that never expire, in the order of `scan`. Costs nothing when there are none, else as much as `scan`.
+    fn without_expiry(&self) -> Result<Cursor>;
 
     /// Entries that have expired, ordered by expiry, then key. Costs what it finds.
     fn expired(&self, until: Until) -> Result<Cursor>;

@@ -96,6 +96,8 @@ pub(super) struct Table {
     staged: Vec<Staged>,
     staged_bytes: Vec<u8>,
     present: usize,
+    /// Of the present entries those with an expiry.
+    expiring: usize,
 }
 
 impl Table {
@@ -195,12 +197,14 @@ impl Table {
             && let Some(old) = old
         {
             self.expiry.remove(slot, old);
+            self.expiring -= 1;
         }
         if present
             && !(was && old == expiry)
             && let Some(new) = expiry
         {
             self.expiry.insert(slot, new);
+            self.expiring += 1;
         }
         found.set_expiry(expiry);
         if was == present {
@@ -281,6 +285,16 @@ impl Table {
         let mut slots = Vec::with_capacity(self.present);
         slots.extend(self.order_links.iter(self.order).filter(present));
         slots.extend(self.staged.iter().map(|staged| staged.slot).filter(|slot| present(slot) && is_new(slot)));
+        slots
+    }
+
+    /// The slots of entries that never expire, in the order of the table.
+    pub(super) fn without_expiry(&self) -> Vec<u32> {
+        if self.expiring == self.present {
+            return Vec::new();
+        }
+        let mut slots = self.scan();
+        slots.retain(|slot| !self.slots[*slot as usize].is(HAS_EXPIRY));
         slots
     }
 

@@ -15,6 +15,8 @@ use datafusion::error::Result;
 
 use super::side::{JoinSide, SideRows, take_columns};
 use crate::error::Error;
+use crate::operators::expiry::expire_old;
+use crate::operators::stateful::StatefulOperator;
 use crate::planted::planted;
 use crate::state::{Cursor, SlotRef, StateRows, StateSchema, StateStore, StoreSpec, Until};
 
@@ -94,6 +96,18 @@ impl<'a> Buffer<'a> {
         Self { layout: layout(side), store, batch_id: batch_id as i64, put_count: 0 }
     }
 
+    /// Rows that were buffered when there was no watermark get their expiry ([`expire_old`]).
+    pub(super) fn expire_old(&mut self, operator: &StatefulOperator, side: &JoinSide) -> Result<()> {
+        if side.bound.is_none() {
+            return Ok(());
+        }
+        let layout = &self.layout;
+        expire_old(operator, self.store, |rows| {
+            let expiry = side.expiry(&rows.keys, &own_columns(layout, rows))?;
+            Ok(expiry.unwrap_or_else(|| Int64Array::new_null(rows.rows_count())))
+        })
+    }
+
     /// Remembers rows; `matched` says which of them have matched already.
     pub(super) fn put(&mut self, rows: &SideRows, matched: BooleanArray) -> Result<()> {
         let count = rows.count();
@@ -128,7 +142,7 @@ impl<'a> Buffer<'a> {
         }
         let slots = found.cursor.slots.clone();
         let rows = self.read(found.cursor)?;
-        let columns = self.own_columns(&rows);
+        let columns = own_columns(&self.layout, &rows);
         Ok(Matches { columns, of_key, slots, values: rows.values, expiry: rows.expiry })
     }
 
@@ -163,15 +177,7 @@ impl<'a> Buffer<'a> {
     pub(super) fn next_left(&self, cursor: &mut Cursor) -> Result<Option<Left>> {
         let Some(rows) = self.store.next_rows(cursor)? else { return Ok(None) };
         let matched = rows.values[rows.values.len() - 1].as_boolean().clone();
-        Ok(Some(Left { columns: self.own_columns(&rows), matched }))
-    }
-
-    fn own_columns(&self, rows: &StateRows) -> Vec<ArrayRef> {
-        let column = |kept: &Kept| match kept {
-            Kept::Key(at) => &rows.keys[*at],
-            Kept::Value(at) => &rows.values[*at],
-        };
-        self.layout.iter().map(|kept| Arc::clone(column(kept))).collect()
+        Ok(Some(Left { columns: own_columns(&self.layout, &rows), matched }))
     }
 
     /// All rows of a cursor in one piece.
@@ -199,4 +205,13 @@ impl<'a> Buffer<'a> {
             expiry: Int64Array::from(expiry),
         })
     }
+}
+
+/// The side's own columns of entries.
+fn own_columns(layout: &[Kept], rows: &StateRows) -> Vec<ArrayRef> {
+    let column = |kept: &Kept| match kept {
+        Kept::Key(at) => &rows.keys[*at],
+        Kept::Value(at) => &rows.values[*at],
+    };
+    layout.iter().map(|kept| Arc::clone(column(kept))).collect()
 }

@@ -10,6 +10,7 @@ use datafusion::error::Result;
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::bound::Bound;
+use crate::operators::expiry::at_event_time;
 use crate::operators::watermark::event_time_micros;
 use crate::state::normalise_keys;
 
@@ -103,22 +104,22 @@ impl JoinSide {
         let columns = self.own_columns(rows);
         let keys: Vec<ArrayRef> = self.keys.iter().map(|key| Arc::clone(rows.column(*key))).collect();
         let keys = normalise_keys(&keys)?;
-        let expiry = match &self.bound {
-            None => Int64Array::new_null(rows.num_rows()),
-            Some(Bound::Key(key)) => micros(&keys[*key])?,
-            Some(Bound::Rows { column, .. }) => micros(&columns[*column])?,
-        };
+        let expiry = self.expiry(&keys, &columns)?.unwrap_or_else(|| Int64Array::new_null(rows.num_rows()));
         Ok(SideRows { columns, keys, expiry })
+    }
+
+    /// When rows with these keys and columns leave, if they ever do.
+    pub(super) fn expiry(&self, keys: &[ArrayRef], columns: &[ArrayRef]) -> Result<Option<Int64Array>> {
+        let times = match &self.bound {
+            None => return Ok(None),
+            Some(Bound::Key(key)) => &keys[*key],
+            Some(Bound::Rows { column, .. }) => &columns[*column],
+        };
+        at_event_time(times).map(Some)
     }
 
     /// Rows whose expiry is `<=` this (microseconds) leave; `None` for never.
     pub(super) fn leaves_until_us(&self, evict_ms: i64) -> Option<i64> {
         self.bound.as_ref().map(|bound| bound.state_watermark_ms(evict_ms).saturating_mul(1000))
     }
-}
-
-fn micros(times: &ArrayRef) -> Result<Int64Array> {
-    let times = event_time_micros(times)?;
-    let times = times.as_primitive::<TimestampMicrosecondType>();
-    Ok(Int64Array::new(times.values().clone(), times.nulls().cloned()))
 }

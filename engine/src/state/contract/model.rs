@@ -115,6 +115,7 @@ fn change(rng: &mut ChaCha8Rng, store: &mut dyn StateStore, model: &mut Model) {
 fn compare(rng: &mut ChaCha8Rng, store: &dyn StateStore, model: &Model) {
     assert_eq!(store.rows_total(), model.entries.len() as u64);
     assert_eq!(scan(store), model.rows(|_| true));
+    assert_eq!(read(store, store.without_expiry().unwrap()), model.rows(|(_, _, expiry)| expiry.is_none()));
     let keys = some(rng, any_key);
     assert_eq!(get(store, &keys), keys.iter().map(|key| model.get(*key)).collect::<Vec<_>>());
     let until = rng.random_range(0..40);
