@@ -172,6 +172,7 @@ impl World {
             .await
         });
         drop(runtime);
+        pulse.forget();
         assert!(
             !pulse.thread_started.load(Ordering::Relaxed),
             "something opened a thread (spawn_blocking?): what a thread does cannot be replayed"
@@ -251,6 +252,12 @@ impl Pulse {
         if !runtime.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *runtime = Some(waker.clone());
         }
+    }
+
+    /// The life is over. The runtime holds this through its hooks, and this the runtime through its waker: without an end
+    /// to that, neither would ever go.
+    fn forget(&self) {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Makes tokio poll again, without telling the main future that it was woken.
@@ -395,6 +402,23 @@ mod tests {
             std::future::pending().await
         });
         assert!(matches!(ended, Ended::Died(Death::Crash { .. })), "{ended:?}");
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+
+    /// Each life left its runtime behind: a campaign of 100,000 seeds needed a gigabyte.
+    #[test]
+    fn a_world_that_is_dropped_leaves_nothing_behind() {
+        let world = World::new(1);
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        world.clock().at(EPOCH_US + 1_000_000_000, move || drop(held));
+        for _ in 0..2 {
+            let ended = world.run(|environment| async move { put(&environment, "a", b"a").await.is_ok() });
+            assert_eq!(ended, Ended::Finished(true));
+            world.reboot();
+        }
+        assert_eq!(Arc::strong_count(&alive), 2);
+        drop(world);
         assert_eq!(Arc::strong_count(&alive), 1);
     }
 
