@@ -21,6 +21,10 @@ mod state;
 mod twice;
 mod warnings;
 
+/// Planning and Arrow allocate much and in small pieces; the system's allocator takes a sixth of a campaign's time for it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Spark Structured Streaming's semantics without the cluster: pipelines are SQL files.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
