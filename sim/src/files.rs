@@ -151,7 +151,8 @@ impl Story {
             return None;
         }
         let gone = self.readable.contains(&None);
-        match (got.is_empty(), self.over && !gone) {
+        let was_there = self.versions.iter().any(Option::is_some);
+        match (got.is_empty(), self.over && was_there && !gone) {
             (true, true) => Some("nothing was read"),
             (true, false) => None,
             (false, _) => Some("what was read is none of the versions that could be read"),
@@ -217,6 +218,7 @@ mod tests {
         let at_once = [drop("a", &[1]), drop("a", &[1, 2]), Step::Settle];
         let again = [drop("a", &[1, 2]), Step::Settle, drop("a", &[3]), Step::Settle];
         let gone = [drop("a", &[1]), remove.clone(), Step::Settle];
+        let never = [remove.clone(), Step::Settle];
         let too_late = [drop("a", &[1]), Step::Settle, remove, Step::Settle];
         let cases: [Case; 14] = [
             (&grown, &[&[1]], true),
@@ -231,6 +233,7 @@ mod tests {
             (&again, &[&[1], &[2]], false),
             (&again, &[&[1, 3]], false),
             (&gone, &[], true),
+            (&never, &[], true),
             (&too_late, &[], false),
             (&too_late, &[&[1], &[77]], false),
         ];

@@ -141,14 +141,16 @@ impl Shrinker<'_> {
     }
 
     fn steps(&mut self) {
-        self.remove_chunks(
-            |scenario| scenario.steps.len(),
-            |scenario, from, to| {
-                let mut candidate = scenario.clone();
-                candidate.steps.drain(from..to);
-                candidate
-            },
-        );
+        // A query that is stopped before it has taken all there is has nothing to answer for: the last step stays.
+        let removable = |scenario: &Scenario| match scenario.steps.last() {
+            Some(Step::Settle) => scenario.steps.len() - 1,
+            _ => scenario.steps.len(),
+        };
+        self.remove_chunks(removable, |scenario, from, to| {
+            let mut candidate = scenario.clone();
+            candidate.steps.drain(from..to);
+            candidate
+        });
         for at in 0..self.best.steps.len() {
             while let Some(Step::Wait { ms }) = self.best.steps.get(at).cloned() {
                 let mut candidate = self.best.clone();
@@ -280,6 +282,14 @@ mod tests {
         };
         let shrunk = shrink(&big, 1000, &mut fails);
         assert_eq!(shrunk.scenario.faults.len(), 2);
+    }
+
+    #[test]
+    fn the_step_in_which_the_query_takes_all_there_is_stays() {
+        let big = scenario(&[&["a"], &["b"]]);
+        assert_eq!(big.steps.last(), Some(&Step::Settle));
+        let shrunk = shrink(&big, 1000, &mut |_| true);
+        assert_eq!(shrunk.scenario.steps, [Step::Settle]);
     }
 
     #[test]

@@ -13,22 +13,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, ExprSchema, JoinType};
 use datafusion::error::Result as PlanResult;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Join, LogicalPlan, Operator, SubqueryAlias};
+use datafusion::logical_expr::{BinaryExpr, Expr, Filter, Join, LogicalPlan, Operator};
 use datafusion::optimizer::Optimizer;
-use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
-use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 
 use super::join_condition::{conjuncts, looks_only_at};
-use super::nodes::{Watermark, as_node};
 use super::relation::is_streaming;
+use super::semi_joins::{column_at, is_subquery, joins_of_subqueries, sink_semi_joins, unaliased, with_columns};
 use crate::error::Result;
 
 /// The plan with all filters in their places. Current-time functions must have been bound before: they would be folded.
@@ -38,20 +36,8 @@ pub fn place_filters(plan: LogicalPlan, session: &SessionState) -> Result<Logica
         Arc::new(EliminateOuterJoin::new()),
         Arc::new(PushDownFilter::new()),
     ]);
-    // A condition with a subquery becomes a join first: moved below an alias it would lose what it refers to outside.
-    let joins = Optimizer::with_rules(vec![
-        Arc::new(DecorrelatePredicateSubquery::new()),
-        Arc::new(ScalarSubqueryToJoin::new()),
-    ]);
-    let plan = joins.optimize(plan, session, |_, _| {})?;
-    let plan = plan.transform_up(|node| match &node {
-        LogicalPlan::Join(join) if is_subquery(join) && is_streaming(&join.left) => Ok(match below_watermark(join)? {
-            Some(lower) => Transformed::yes(lower),
-            None => Transformed::no(node),
-        }),
-        _ => Ok(Transformed::no(node)),
-    })?;
-    let plan = sink.optimize(plan.data, session, |_, _| {})?;
+    let plan = joins_of_subqueries(plan, session)?;
+    let plan = sink_semi_joins(sink.optimize(plan, session, |_, _| {})?)?;
     let inferred =
         plan.transform_up(|node| if is_streaming(&node) { infer(node) } else { Ok(Transformed::no(node)) })?;
     if !inferred.transformed {
@@ -65,65 +51,6 @@ fn infer(node: LogicalPlan) -> PlanResult<Transformed<LogicalPlan>> {
         LogicalPlan::Join(join) => infer_for_sides(join),
         LogicalPlan::Filter(filter) => infer_at_filter(filter),
         other => Ok(Transformed::no(other)),
-    }
-}
-
-/// Whether a join was a condition with a subquery. Spark makes a join of it only after it has inferred filters.
-fn is_subquery(join: &Join) -> bool {
-    let mut relations = join.right.schema().iter().filter_map(|(relation, _)| relation);
-    relations.any(|relation| relation.table().starts_with("__correlated_sq_"))
-}
-
-/// `k IN (SELECT ..)` above a watermark: Spark moves it down as the filter it is, below the watermark when it does not
-/// mention the event time, and makes a join of it there. `None` when there is no watermark to pass.
-fn below_watermark(join: &Join) -> PlanResult<Option<LogicalPlan>> {
-    if !matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti) {
-        return Ok(None);
-    }
-    let lower = |input: &Arc<LogicalPlan>, renamed: &dyn Fn(&Column) -> Option<Column>| -> PlanResult<Option<Join>> {
-        let right = join.right.schema();
-        let rename = |expr: &Expr| {
-            with_columns(expr, |column| if right.has_column(column) { Some(column.clone()) } else { renamed(column) })
-        };
-        let on = join.on.iter().map(|(left, right)| Some((rename(left)?, right.clone()))).collect::<Option<Vec<_>>>();
-        let filter = join.filter.as_ref().map(rename);
-        let (Some(on), false) = (on, matches!(filter, Some(None))) else { return Ok(None) };
-        let (left, right) = (Arc::clone(input), Arc::clone(&join.right));
-        let (constraint, nulls) = (join.join_constraint, join.null_equality);
-        Join::try_new(left, right, on, filter.flatten(), join.join_type, constraint, nulls, join.null_aware).map(Some)
-    };
-    let sunk = |lowered: Option<Join>| lowered.map_or(Ok(None), |join| below_watermark(&join));
-    let rebuilt = |input: Option<LogicalPlan>| {
-        input.map(|input| join.left.with_new_exprs(join.left.expressions(), vec![input])).transpose()
-    };
-    match join.left.as_ref() {
-        LogicalPlan::Extension(extension) => {
-            let Some(watermark) = as_node::<Watermark>(extension.node.as_ref()) else { return Ok(None) };
-            let event_time = Column::from(watermark.input().schema().qualified_field(watermark.column_index()?));
-            let same = |column: &Column| (*column != event_time).then(|| column.clone());
-            let Some(lowered) = lower(&Arc::new(watermark.input().clone()), &same)? else { return Ok(None) };
-            let deeper = below_watermark(&lowered)?.unwrap_or(LogicalPlan::Join(lowered));
-            rebuilt(Some(deeper))
-        }
-        LogicalPlan::SubqueryAlias(alias) => {
-            let input = alias.input.schema();
-            let inner = |column: &Column| {
-                alias.schema.maybe_index_of_column(column).map(|at| Column::from(input.qualified_field(at)))
-            };
-            let sunk = sunk(lower(&alias.input, &inner)?)?;
-            let again = |input| SubqueryAlias::try_new(Arc::new(input), alias.alias.clone());
-            sunk.map(again).transpose().map(|alias| alias.map(LogicalPlan::SubqueryAlias))
-        }
-        LogicalPlan::Projection(projection) => {
-            let inner =
-                |column: &Column| match unaliased(&projection.expr[projection.schema.maybe_index_of_column(column)?]) {
-                    Expr::Column(column) => Some(column.clone()),
-                    _ => None,
-                };
-            rebuilt(sunk(lower(&projection.input, &inner)?)?)
-        }
-        LogicalPlan::Filter(filter) => rebuilt(sunk(lower(&filter.input, &|column| Some(column.clone()))?)?),
-        _ => Ok(None),
     }
 }
 
@@ -227,16 +154,14 @@ fn constraints(plan: &LogicalPlan) -> Vec<Expr> {
         LogicalPlan::Projection(projection) => {
             let renamed = |from: &Column| {
                 let is_it = |expr: &Expr| matches!(unaliased(expr), Expr::Column(column) if column == from);
-                projection.expr.iter().position(is_it).map(|at| Column::from(projection.schema.qualified_field(at)))
+                projection.expr.iter().position(is_it).map(|at| column_at(&projection.schema, at))
             };
-            constraints(&projection.input).iter().filter_map(|condition| with_columns(condition, renamed)).collect()
+            constraints(&projection.input).iter().filter_map(|condition| with_columns(condition, &renamed)).collect()
         }
         LogicalPlan::SubqueryAlias(alias) => {
             let input = alias.input.schema();
-            let renamed = |from: &Column| {
-                input.maybe_index_of_column(from).map(|at| Column::from(alias.schema.qualified_field(at)))
-            };
-            constraints(&alias.input).iter().filter_map(|condition| with_columns(condition, renamed)).collect()
+            let renamed = |from: &Column| input.maybe_index_of_column(from).map(|at| column_at(&alias.schema, at));
+            constraints(&alias.input).iter().filter_map(|condition| with_columns(condition, &renamed)).collect()
         }
         LogicalPlan::Join(join) => {
             let (left, right) = (constraints(&join.left), constraints(&join.right));
@@ -251,22 +176,6 @@ fn constraints(plan: &LogicalPlan) -> Vec<Expr> {
         LogicalPlan::Union(_) => vec![],
         other => in_schema(other.inputs().into_iter().flat_map(constraints).collect()),
     }
-}
-
-/// The condition with every column renamed; `None` if one has no new name.
-fn with_columns(condition: &Expr, renamed: impl Fn(&Column) -> Option<Column>) -> Option<Expr> {
-    let mut lost = false;
-    let replaced = condition.clone().transform(|expr| match &expr {
-        Expr::Column(column) => Ok(match renamed(column) {
-            Some(column) => Transformed::yes(Expr::Column(column)),
-            None => {
-                lost = true;
-                Transformed::new(expr, false, TreeNodeRecursion::Stop)
-            }
-        }),
-        _ => Ok(Transformed::no(expr)),
-    });
-    replaced.ok().filter(|_| !lost).map(|replaced| replaced.data)
 }
 
 /// Columns that must not be null if the condition is to be true (Spark: `NullIntolerant`).
@@ -335,10 +244,3 @@ const TAKES_NULL: [&str; 25] = [
     "struct",
     "xxhash64",
 ];
-
-fn unaliased(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => unaliased(&alias.expr),
-        other => other,
-    }
-}

@@ -1,7 +1,7 @@
 //! A query's logical plan becomes a physical plan that can run again for every batch.
 //!
 //! ```text
-//! LogicalPlan -> check (refuse) -> set_operations -> filters (in their places) -> incremental (stateful nodes)
+//! LogicalPlan -> check (refuse) -> set_operations -> filters, semi joins (in their places) -> incremental (stateful nodes)
 //!             -> DataFusion's optimizer -> panes -> physical -> ExecutionPlan
 //! ```
 //! Absent from here: anything that happens per batch (`microbatch/`), and the operators themselves (`operators/`).
@@ -23,5 +23,6 @@ mod panes;
 mod partial;
 pub mod physical;
 pub mod relation;
+mod semi_joins;
 pub mod set_operations;
 pub mod watermark;

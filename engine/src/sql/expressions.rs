@@ -11,6 +11,7 @@ use std::ops::ControlFlow;
 use super::calls::{call, cast, positional, rewrite_call, text};
 use super::names::{string_arguments, type_text};
 use super::resolve::{Resolver, quoted};
+use super::row_in_subquery::row_in_subquery;
 use super::scope::{Columns, Found, Names, Relation, Scope, place, quote};
 use super::{INTERVAL_CALL, TYPED_CALL, WATERMARK_CALL};
 use crate::error::{Error, Result};
@@ -187,9 +188,12 @@ impl Walk<'_, '_, '_> {
             Expr::Function(_) => self.function(expr)?,
             Expr::Subquery(query) => self.subquery(query)?,
             Expr::Exists { subquery, .. } => self.subquery(subquery)?,
-            Expr::InSubquery { expr, subquery, .. } => {
-                self.expr(expr)?;
-                self.subquery(subquery)?;
+            Expr::InSubquery { expr: value, subquery, negated } => {
+                self.expr(value)?;
+                let columns = self.resolver.query(subquery, Some(self.names))?;
+                if let Expr::Tuple(values) = value.as_mut() {
+                    *expr = row_in_subquery(std::mem::take(values), subquery, &columns, *negated)?;
+                }
             }
             _ => self.children(expr)?,
         }

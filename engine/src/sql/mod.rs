@@ -11,6 +11,7 @@
 //!   resolve.rs      tree -> tree: names as registered (scope.rs, catalog.rs), Spark's column names (names.rs);
 //!     relations.rs    FROM (table_clauses.rs: PIVOT, TABLESAMPLE)
 //!     expressions.rs  Spark's literals, functions under DataFusion's names (calls.rs)
+//!     row_in_subquery.rs  (a, b) IN (SELECT ..)
 //!     duplicates.rs   columns of one name in a select list
 //!   (DataFusion)    tree -> plan
 //!   watermark.rs    plan -> plan: the marker of a WATERMARK clause becomes a node
@@ -34,6 +35,7 @@ mod parse;
 pub mod query;
 mod relations;
 mod resolve;
+mod row_in_subquery;
 mod scope;
 pub mod script;
 mod table_clauses;

@@ -51,6 +51,7 @@ pub fn finish_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = expand_generators(plan)?;
     let plan = rewrite_time_windows(plan)?;
     refuse_sets_of_maps(&plan)?;
+    refuse_filters_of_null(&plan)?;
     with_spark_types(with_common_types(plan)?)
 }
 
@@ -72,6 +73,21 @@ fn refuse_sets_of_maps(plan: &LogicalPlan) -> Result<()> {
         }
     }
     plan.inputs().into_iter().try_for_each(refuse_sets_of_maps)
+}
+
+/// `WHERE NULL` has no type that is a boolean.
+fn refuse_filters_of_null(plan: &LogicalPlan) -> Result<()> {
+    if let LogicalPlan::Filter(filter) = plan
+        && matches!(&filter.predicate, Expr::Literal(value, _) if value.data_type() == DataType::Null)
+    {
+        return Err(not_a_boolean("Filter expression \"NULL\" of type \"VOID\" is not a boolean"));
+    }
+    plan.inputs().into_iter().try_for_each(refuse_filters_of_null)
+}
+
+fn not_a_boolean(what: &str) -> Error {
+    let text = format!("{what}. Compare it with something, or cast it: CAST(.. AS BOOLEAN).");
+    Error::analysis_class("DATATYPE_MISMATCH.FILTER_NOT_BOOLEAN", text)
 }
 
 /// DataFusion gives `CASE WHEN c THEN 1 ELSE 2.5 END` its common type only when it analyses a plan: where that changes
@@ -149,6 +165,9 @@ fn in_sparks_words(error: DataFusionError) -> Error {
     let own = Error::from(error);
     let Error::DataFusion(inner) = &own else { return own };
     let text = inner.strip_backtrace();
+    if text.contains("Cannot create filter with non-boolean predicate") {
+        return not_a_boolean(text.trim_end_matches('.'));
+    }
     let (class, advice) = if text.contains("arguments but received") {
         ("WRONG_NUM_ARGS.WITHOUT_SUGGESTION", "Give the function as many arguments as it takes.")
     } else if text.contains("to grouping function is not in grouping columns") {

@@ -350,9 +350,13 @@ fn refuse_lost_windows(select: &Select) -> Result<()> {
         ));
     }
     let GroupByExpr::Expressions(keys, _) = &select.group_by else { return Ok(()) };
+    // By the name that the column gets, too.
+    let grouped = |expr: &Expr| {
+        window(expr) || matches!(expr, Expr::Identifier(name) if name.value.eq_ignore_ascii_case("window"))
+    };
     let of_window = |expr: &Expr| {
         breaks(
-            matches!(expr, Expr::Function(call) if lower_name(call) == "window_time" && positional(call).iter().any(window)),
+            matches!(expr, Expr::Function(call) if lower_name(call) == "window_time" && positional(call).iter().any(grouped)),
         )
     };
     let mut items = select.projection.iter().filter_map(|item| match item {

@@ -93,7 +93,7 @@ impl Batch<'_> {
         let mut out = Vec::new();
         let ids: Vec<ColumnId> = ids(left).into_iter().chain(ids(right)).collect();
         for row in self.in_time(left_rows, &shape.left_columns, *op)? {
-            self.take_left(row, &shape, &ids, &mut sides, &mut out)?;
+            self.take_left(row, &shape, &ids, &mut sides, &mut out, self.evict_ms[*op])?;
         }
         for row in self.in_time(right_rows, &shape.right_columns, *op)? {
             self.take_right(row, &shape, &ids, &mut sides, &mut out, self.evict_ms[*op])?;
@@ -126,6 +126,7 @@ impl Batch<'_> {
         ids: &[ColumnId],
         sides: &mut Sides,
         out: &mut Vec<Row>,
+        evict_ms: i64,
     ) -> Result<(), Refusal> {
         let left_ids: Vec<ColumnId> = shape.left_columns.iter().map(|c| c.id).collect();
         if !self.all_hold(&shape.left_only, &left_ids, &row.values)? {
@@ -152,9 +153,13 @@ impl Batch<'_> {
                 matched = true;
             }
         }
-        // A semi-joined row that has its match needs no place in the state; all other left rows are stored,
-        // even those the watermark has passed: this batch's right rows may still match them.
-        if !(shape.kind == JoinKind::LeftSemi && matched) {
+        // A semi-joined row that has its match needs no place in the state, and one that the watermark has passed gets
+        // none; all other left rows are stored, even those: this batch's right rows may still match them.
+        let is_semi = shape.kind == JoinKind::LeftSemi;
+        let gone = is_semi && is_gone(shape.bounds.left.as_ref(), &shape.left_columns, &key, &row, evict_ms)?;
+        if gone && !matched {
+            self.note(&row.from, Bucket::Unmatched);
+        } else if !(is_semi && matched) {
             sides.left.entry(key).or_default().push(Kept { row, matched });
         }
         Ok(())

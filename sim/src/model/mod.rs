@@ -36,7 +36,8 @@
 //!   filters leave at most one side with NULL keys).
 //! * Session windows drop late rows in complete mode too (1); other aggregations do not (9).
 //! * Left rows of a join are stored even if the watermark has passed them (9); a right row that it has passed is stored
-//!   only for a right or full outer join without a match (2). A semi-joined left row leaves with its first match (5).
+//!   only for a right or full outer join without a match (2), a left row of a semi join that it has passed not at all. A
+//!   semi-joined left row leaves with its first match (5).
 //! * `dropDuplicatesWithinWatermark` reads a NULL event time as the epoch, as the watermark statistics do.
 //! * LIMIT is stateful in append mode, and in complete mode if no aggregation is below it (4). It stops reading: as long
 //!   as only filters, projections, windows and unions are below, a watermark node sees no row after the last one that

@@ -73,7 +73,10 @@ impl PartitionRun<'_> {
         // A row of a left semi join that has its match needs no place in the buffer.
         let matched = places(&found.arriving, true);
         self.emit(take_columns(&rows.columns, &matched)?, matched.len())?;
-        let waiting = rows.take(&places(&found.arriving, false))?;
+        // One that the watermark has passed does not wait, not even for this batch's right rows (as Spark has it).
+        let gone = self.gone(&parts.left, &rows);
+        let waits: Vec<bool> = (0..rows.count()).map(|row| !found.arriving[row] && !gone(row)).collect();
+        let waiting = rows.take(&places(&waits, true))?;
         self.numbers.updated += waiting.count() as u64;
         self.left.put(&waiting, BooleanArray::from(vec![false; waiting.count()]))
     }
@@ -96,9 +99,7 @@ impl PartitionRun<'_> {
             self.emit_pairs(&found, &rows.columns, false)?;
         }
         // No later left row can match a row that the watermark has passed: it is kept only to come out without a match.
-        let until_us = parts.right.leaves_until_us(self.watermarks.evict_ms);
-        let gone =
-            |row: usize| until_us.is_some_and(|until| rows.expiry.is_valid(row) && rows.expiry.value(row) <= until);
+        let gone = self.gone(&parts.right, &rows);
         let stays: Vec<bool> = (found.arriving.iter().enumerate())
             .map(|(row, matched)| !gone(row) || (parts.right.outer && !matched))
             .map(|stays| stays && !planted("join-forgets-right-rows-at-once"))
@@ -110,6 +111,12 @@ impl PartitionRun<'_> {
         }
         let matched: BooleanArray = kept.values().iter().map(|row| Some(found.arriving[*row as usize])).collect();
         self.right.put(&rows.take(&kept)?, matched)
+    }
+
+    /// Which arriving rows the watermark has passed already.
+    fn gone<'r>(&self, side: &JoinSide, rows: &'r SideRows) -> impl Fn(usize) -> bool + use<'r> {
+        let until_us = side.leaves_until_us(self.watermarks.evict_ms);
+        move |row| until_us.is_some_and(|until| rows.expiry.is_valid(row) && rows.expiry.value(row) <= until)
     }
 
     /// The arriving rows that are not late and that can match. The others of an outer side come out at once.
