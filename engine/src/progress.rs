@@ -76,7 +76,7 @@ pub struct StateOperatorProgress {
     pub commit_time_ms: u64,
     /// Memory the state takes.
     pub memory_used_bytes: u64,
-    /// Late rows (for windows: pairs of row and window).
+    /// Late rows; of an aggregation, late groups of each input partition, as Spark counts.
     pub num_rows_dropped_by_watermark: u64,
     /// Partitions of the state.
     pub num_shuffle_partitions: u64,
@@ -102,7 +102,7 @@ pub struct SourceProgress {
     /// The newest offset known.
     #[serde(serialize_with = "offset_json")]
     pub latest_offset: Option<Offset>,
-    /// Rows read.
+    /// Rows read; of JSON and CSV files, after the filters that Spark hands to their readers.
     pub num_input_rows: u64,
     /// Rows per second since the previous trigger started.
     #[serde(serialize_with = "one_decimal", skip_serializing_if = "is_not_finite")]

@@ -107,8 +107,6 @@ impl SessionBuilder {
     /// The session.
     pub fn build(self) -> Result<Session> {
         let mut config = functions::session_config(self.parallelism);
-        // As Spark's optimizer does: a row whose join key is null is dropped below the watermark (it does not count).
-        config.options_mut().optimizer.filter_null_join_keys = true;
         // Sources are read in as many partitions as there are; nothing is gained by dealing rows out once more.
         config.options_mut().optimizer.enable_round_robin_repartition = false;
         config.set_extension(Arc::new(SessionClock(Arc::clone(&self.environment.clock))));

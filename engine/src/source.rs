@@ -130,6 +130,12 @@ pub trait SourceProvider: Debug + Send + Sync {
     /// The name after `USING` and in `format(..)`, in lower case.
     fn short_name(&self) -> &str;
 
+    /// Whether `numInputRows` of this source counts rows after the filters that Spark hands to its readers. So it is for
+    /// JSON and CSV files.
+    fn filters_while_reading(&self) -> bool {
+        false
+    }
+
     /// Resolves the schema of a stream: checks the options and the schema given. Errors here surface when the stream
     /// is defined.
     async fn stream_schema(&self, definition: &SourceDefinition, environment: &Environment) -> Result<SchemaRef>;

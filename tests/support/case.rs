@@ -162,6 +162,15 @@ pub struct Batch {
     /// Rows in state after the batch, by operator, last of the pipeline first.
     #[serde(rename = "stateRows", default)]
     pub state_rows: Vec<u64>,
+    /// Spark's names of these operators.
+    #[serde(rename = "stateOperators", default)]
+    pub state_operators: Vec<String>,
+    /// Late rows, by operator.
+    #[serde(rename = "droppedByWatermark", default)]
+    pub dropped_by_watermark: Vec<u64>,
+    /// Rows read.
+    #[serde(rename = "inputRows", default)]
+    pub input_rows: Option<u64>,
 }
 
 /// A refusal.

@@ -13,9 +13,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_empty_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array, new_empty_array};
 use arrow::compute::{concat, filter, filter_record_batch, take_arrays};
-use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Aggregate, EmitTo, GroupsAccumulator};
@@ -307,7 +307,7 @@ impl PartitionRun<'_> {
 }
 
 /// Partial states without those whose event time (grouping column `key`) is at or before the late watermark, and how
-/// many rows the others were made of: their last column says so.
+/// many of those there were: Spark counts late groups of a batch, not the rows they were made of.
 pub(super) fn without_late(partials: Vec<RecordBatch>, key: usize, late_us: i64) -> Result<(Vec<RecordBatch>, u64)> {
     let (mut kept, mut late_count) = (Vec::with_capacity(partials.len()), 0);
     for partial in partials {
@@ -316,9 +316,7 @@ pub(super) fn without_late(partials: Vec<RecordBatch>, key: usize, late_us: i64)
             kept.push(partial);
             continue;
         }
-        let rows = partial.column(partial.num_columns() - 1).as_primitive::<Int64Type>();
-        late_count +=
-            on_time.values().iter().zip(rows.values()).filter(|(ok, _)| !ok).map(|(_, n)| *n as u64).sum::<u64>();
+        late_count += on_time.false_count() as u64;
         kept.push(filter_record_batch(&partial, &on_time)?);
     }
     Ok((kept, late_count))

@@ -2,7 +2,7 @@
 //!
 //! The full version has to handle: any number of splits per batch over a fixed number of partitions (dealt round
 //! robin, so partition k always reads the same splits again), a batch without news (no splits), the same source under
-//! two projections in one plan (two leaves), and counting the rows that come out for the progress report.
+//! two projections in one plan (two leaves), and counting the rows that come out for the progress report (after a filter that belongs to the scan).
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::filter::batch_filter;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
@@ -52,6 +53,7 @@ pub struct SourceScanExec {
     leaf: Arc<Leaf>,
     context: Arc<BatchContext>,
     name: String,
+    filter: Option<Arc<dyn PhysicalExpr>>,
     properties: Arc<PlanProperties>,
 }
 
@@ -70,13 +72,23 @@ impl SourceScanExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Self { leaf, context, name, properties: Arc::new(properties) }
+        Self { leaf, context, name, filter: None, properties: Arc::new(properties) }
+    }
+
+    /// The scan of only the rows of which this (boolean) expression is true. The others are not counted. It looks at what
+    /// the leaf reads: the columns of the scan come first, what only the filter needs after them.
+    pub fn with_filter(self, filter: Option<Arc<dyn PhysicalExpr>>) -> Self {
+        Self { filter, ..self }
     }
 }
 
 impl DisplayAs for SourceScanExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "SourceScanExec: source={} leaf={}", self.name, self.leaf.id)
+        write!(f, "SourceScanExec: source={} leaf={}", self.name, self.leaf.id)?;
+        match &self.filter {
+            Some(filter) => write!(f, " filter={filter}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -120,10 +132,16 @@ impl ExecutionPlan for SourceScanExec {
             .get(self.leaf.id)
             .map(|splits| splits.iter().skip(partition).step_by(partitions).cloned().collect())
             .unwrap_or_default();
-        let leaf = Arc::clone(&self.leaf);
+        let columns: Vec<usize> = (0..self.schema().fields().len()).collect();
+        let (leaf, filter) = (Arc::clone(&self.leaf), self.filter.clone());
         let rows = futures::stream::iter(mine)
             .map(|split| split.open().map_err(DataFusionError::from))
             .try_flatten()
+            .map(move |rows| {
+                let Some(filter) = &filter else { return rows };
+                let kept = batch_filter(&rows?, filter)?;
+                Ok(if kept.num_columns() == columns.len() { kept } else { kept.project(&columns)? })
+            })
             .inspect_ok(move |rows| {
                 leaf.rows.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
             });

@@ -179,7 +179,7 @@ fn constraints(plan: &LogicalPlan) -> Vec<Expr> {
 }
 
 /// Columns that must not be null if the condition is to be true (Spark: `NullIntolerant`).
-fn columns_that_reject_null(expr: &Expr, found: &mut BTreeSet<Column>) {
+pub(super) fn columns_that_reject_null(expr: &Expr, found: &mut BTreeSet<Column>) {
     let mut both = |a: &Expr, b: &Expr| {
         columns_that_reject_null(a, found);
         columns_that_reject_null(b, found);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! LogicalPlan -> check (refuse) -> set_operations -> filters, semi joins (in their places) -> incremental (stateful nodes)
-//!             -> DataFusion's optimizer -> panes -> physical -> ExecutionPlan
+//!             -> DataFusion's optimizer -> scan_filters -> panes -> physical -> ExecutionPlan
 //! ```
 //! Absent from here: anything that happens per batch (`microbatch/`), and the operators themselves (`operators/`).
 
@@ -23,6 +23,7 @@ mod panes;
 mod partial;
 pub mod physical;
 pub mod relation;
+mod scan_filters;
 mod semi_joins;
 pub mod set_operations;
 pub mod watermark;

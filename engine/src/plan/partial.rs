@@ -25,14 +25,13 @@ use crate::operators::stateless_exec::StatelessExec;
 pub(super) struct Partial {
     /// The functions whose partial states the plan gives.
     pub(super) functions: Vec<Arc<AggregateFunctionExpr>>,
-    /// Columns: the keys, the functions' states, and with an event-time key or grouping sets the number of rows of each
-    /// group.
+    /// Columns: the keys, the functions' states, and with grouping sets the number of rows of each group.
     pub(super) plan: Arc<dyn ExecutionPlan>,
 }
 
 /// The batch's rows reduced to one row of partial states per group and input partition (per window and pane, where
-/// there are panes). With an event-time key or grouping sets a last column counts the rows of each group, so that
-/// late rows can be counted and groups of none left out.
+/// there are panes). With grouping sets a last column counts the rows of each group, so that groups of none can be left
+/// out.
 pub(super) fn partial_aggregate(
     aggregate: &StatefulAggregate,
     keys: &[Arc<Field>],
@@ -55,7 +54,7 @@ pub(super) fn partial_aggregate(
         filters.push(lowered.filter);
     }
     let stateful = functions.clone();
-    if aggregate.event_time_key.is_some() || aggregate.sets.is_some() {
+    if aggregate.sets.is_some() {
         let one = Arc::new(Literal::new(ScalarValue::Int64(Some(1))));
         let count = datafusion::functions_aggregate::count::count_udaf();
         let rows = AggregateExprBuilder::new(count, vec![one])

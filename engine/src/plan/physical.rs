@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::plan_err;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::datasource::provider_as_source;
+use datafusion::common::{DFSchema, plan_err};
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result as PlanResult;
 use datafusion::execution::SessionState;
 use datafusion::execution::context::QueryPlanner;
-use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, TableType};
 use datafusion::optimizer::Optimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
@@ -31,6 +32,7 @@ use super::incremental::incremental;
 use super::nodes::{Watermark, as_node, as_stateful};
 use super::panes::aggregate_by_panes;
 use super::relation::{StreamingRelation, as_streaming_relation, is_streaming};
+use super::scan_filters::FiltersIntoScans;
 use super::set_operations::plan_set_operations;
 use super::watermark::Propagation;
 use crate::environment::Clock;
@@ -151,14 +153,18 @@ pub fn plan_logical(
     Ok(LogicalQuery { numbered, mode, counts, has_watermark, context, bindings, propagation })
 }
 
-/// Computes `window.end` and the like near the leaves, under a name of their own: a filter on it would then no longer
-/// look like one on event time, and slip below a watermark node (`spec/02` section 2).
-const NOT_OVER_STREAMS: [&str; 2] = ["extract_leaf_expressions", "push_down_leaf_projections"];
+/// The first two compute `window.end` and the like near the leaves, under a name of their own: a filter on it would then
+/// no longer look like one on event time, and slip below a watermark node (`spec/02` section 2). The last drops null keys
+/// of joins that were conditions with subqueries; for other joins `place_filters` does it.
+const NOT_OVER_STREAMS: [&str; 3] = ["extract_leaf_expressions", "push_down_leaf_projections", "filter_null_join_keys"];
 
-/// DataFusion's optimizer without the rules that do not hold for streams.
+/// DataFusion's optimizer without the rules that do not hold for streams, and with filters in the scans that take them.
 fn streaming_optimizer(session: &SessionState) -> Optimizer {
     let rules = session.optimizer().rules.iter();
-    Optimizer::with_rules(rules.filter(|rule| !NOT_OVER_STREAMS.contains(&rule.name())).cloned().collect())
+    let mut rules: Vec<_> = rules.filter(|rule| !NOT_OVER_STREAMS.contains(&rule.name())).cloned().collect();
+    let last = rules.iter().rposition(|rule| rule.name() == "optimize_projections").unwrap_or(rules.len());
+    rules.insert(last, Arc::new(FiltersIntoScans { takes_filters }));
+    Optimizer::with_rules(rules)
 }
 
 impl LogicalQuery {
@@ -261,6 +267,7 @@ fn bind_leaves(plan: LogicalPlan, context: &Arc<BatchContext>, partitions: usize
             name: streaming(&relation)?.name.clone(),
             schema: relation.schema(),
             partitions,
+            takes_filters: streaming(&relation)?.provider.filters_while_reading(),
             context: Arc::clone(context),
             leaves: Arc::clone(&bindings.leaves),
         };
@@ -285,6 +292,8 @@ struct BoundLeaf {
     name: String,
     schema: SchemaRef,
     partitions: usize,
+    /// See [`crate::source::SourceProvider::filters_while_reading`].
+    takes_filters: bool,
     context: Arc<BatchContext>,
     leaves: Arc<Mutex<BTreeMap<usize, Arc<Leaf>>>>,
 }
@@ -301,19 +310,37 @@ impl TableProvider for BoundLeaf {
 
     async fn scan(
         &self,
-        _session: &dyn Session,
+        session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         _limit: Option<usize>,
     ) -> PlanResult<Arc<dyn ExecutionPlan>> {
-        let schema = match projection {
-            Some(columns) => Arc::new(self.schema.project(columns)?),
-            None => Arc::clone(&self.schema),
-        };
-        let leaf = Arc::new(Leaf::new(self.occurrence, self.occurrence, projection.cloned()));
+        let filter = conjunction(filters.iter().cloned());
+        let mut read: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let schema = Arc::new(self.schema.project(&read)?);
+        // What only the filter looks at is read, too, and goes no further.
+        for column in filter.iter().flat_map(Expr::column_refs) {
+            let column = self.schema.index_of(&column.name)?;
+            if !read.contains(&column) {
+                read.push(column);
+            }
+        }
+        let columns = DFSchema::try_from(self.schema.project(&read)?)?;
+        let filter = filter.map(|filter| session.create_physical_expr(filter, &columns)).transpose()?;
+        let read = projection.map(|_| read);
+        let leaf = Arc::new(Leaf::new(self.occurrence, self.occurrence, read));
         self.leaves.lock().unwrap_or_else(PoisonError::into_inner).insert(leaf.id, Arc::clone(&leaf));
-        Ok(Arc::new(SourceScanExec::new(leaf, Arc::clone(&self.context), self.name.clone(), schema, self.partitions)))
+        let scan = SourceScanExec::new(leaf, Arc::clone(&self.context), self.name.clone(), schema, self.partitions);
+        Ok(Arc::new(scan.with_filter(filter)))
     }
+}
+
+/// Whether a scan is of a source that filters while it reads.
+fn takes_filters(scan: &TableScan) -> bool {
+    let provider = source_as_provider(&scan.source);
+    provider.is_ok_and(|provider| {
+        (provider.as_ref() as &dyn Any).downcast_ref::<BoundLeaf>().is_some_and(|leaf| leaf.takes_filters)
+    })
 }
 
 #[derive(Debug, Default)]

@@ -101,6 +101,10 @@ impl SourceProvider for FileProvider {
         self.format.name()
     }
 
+    fn filters_while_reading(&self) -> bool {
+        matches!(self.format, FileFormat::Json | FileFormat::Csv)
+    }
+
     async fn stream_schema(&self, definition: &SourceDefinition, environment: &Environment) -> Result<SchemaRef> {
         refuse_unknown(self.format, &definition.options)?;
         let path = path(&definition.options)?;
