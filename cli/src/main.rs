@@ -1,7 +1,7 @@
 //! The `wavetank` program: pipelines as SQL files, run, explained and simulated; and what they remember.
 //!
-//! One module per subcommand. `progress` and `signals` belong to `run`, `exhaust` and `twice` to `sim`; `session` and
-//! `warnings` to all. Data goes to stdout, everything else to stderr. Absent: everything that decides an answer; the
+//! One module per subcommand. `progress` and `signals` belong to `run`, `exhaust` and `twice` to `sim`; `session`, `pipe`
+//! and `warnings` to all. Data goes to stdout, everything else to stderr. Absent: everything that decides an answer; the
 //! program only calls the library.
 
 use std::process::ExitCode;
@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod exhaust;
 mod explain;
+mod pipe;
 mod pipeline;
 mod progress;
 mod replay;
@@ -52,6 +53,7 @@ type Outcome = wavetank::Result<()>;
 
 fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
+    pipe::end_quietly();
     if !matches!(command, Command::Sim(_) | Command::Replay(_)) {
         // In simulated worlds engines die all the time, and warn of it; what matters is what is found.
         warnings::show();

@@ -13,6 +13,8 @@ use wavetank::engine::progress::StreamingQueryProgress;
 use wavetank::prelude::StreamingQueryListener;
 use wavetank::sinks::Terminal;
 
+use crate::pipe::Stdout;
+
 /// How often a live line turns its wheel.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -49,7 +51,7 @@ impl Progress {
     pub fn stdout(&self) -> Terminal {
         match self.shown {
             Shown::Live => Arc::new(Mutex::new(AroundLines(self.lines.clone()))),
-            _ => wavetank::sinks::stdout(),
+            _ => Arc::new(Mutex::new(Stdout)),
         }
     }
 
@@ -129,14 +131,14 @@ struct AroundLines(MultiProgress);
 
 impl Write for AroundLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stdout().write(bytes))
+        self.0.suspend(|| Stdout.write(bytes))
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.suspend(|| io::stdout().write_all(bytes))
+        self.0.suspend(|| Stdout.write_all(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush()
+        Stdout.flush()
     }
 }

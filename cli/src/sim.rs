@@ -70,7 +70,8 @@ pub fn sim(arguments: &Arguments) -> Outcome {
     let draw = drawing(arguments.file.as_deref())?;
     let bar = ProgressBar::new(arguments.seeds.clone().count() as u64);
     bar.set_style(
-        ProgressStyle::with_template("{bar:30} {pos}/{len} seeds {msg}")
+        // What does not fit into the line is cut: a line that wraps is not taken away again.
+        ProgressStyle::with_template("{bar:20} {pos}/{len} seeds {wide_msg}")
             .map_err(|error| Error::internal(error.to_string()))?,
     );
     let begun = Instant::now();

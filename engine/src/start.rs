@@ -13,6 +13,7 @@ use crate::conf::{
     ALLOW_MULTIPLE, CHECKPOINT_LOCATION, Conf, MIN_DELTAS_FOR_SNAPSHOT, OWED_NO_DATA_BATCH, SHUFFLE_PARTITIONS,
     SOURCES, WATERMARK_POLICY,
 };
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::microbatch::driver::{Driver, Identity, Parts, RunSettings, StartPoint};
 use crate::microbatch::recover::{self, Start};
@@ -122,10 +123,16 @@ impl Prepared {
             SnapshotPolicy { min_deltas: self.conf.positive(MIN_DELTAS_FOR_SNAPSHOT)?, ..SnapshotPolicy::default() };
         let changed = open_state(&checkpoint, &plan, &from, policy).await?;
         let sources = self.sources(&checkpoint, &plan).await?;
+        let id = checkpoint.id().to_string();
+        // A run id that no other run of this checkpoint has: the same start in the same world has the same one.
+        let run = format!("run {} of {id} from batch {}", self.session.next_start(), from.batch_id);
+        // What a sink draws is its run's alone: names that an earlier run of this session gave and asked to delete are not
+        // given again, because on an object store that request may still be under way.
+        let entropy = environment.entropy.fork(&run);
         let sink = self
             .sink_provider
             .sink(SinkContext {
-                environment: environment.clone(),
+                environment: Environment { entropy, ..environment.clone() },
                 schema: user_schema(Arc::clone(&plan.schema)),
                 output_mode: self.writer.output_mode,
                 options: self.sink_options.clone(),
@@ -142,9 +149,6 @@ impl Prepared {
         }
         let policy = self.conf.get(WATERMARK_POLICY).unwrap_or_default().parse()?;
         let tracker = WatermarkTracker::new(policy, plan.watermark_nodes.len(), from.watermark_ms);
-        let id = checkpoint.id().to_string();
-        // A run id that no other run of this checkpoint has: the same start in the same world has the same one.
-        let run = format!("run {} of {id} from batch {}", self.session.next_start(), from.batch_id);
         let identity =
             Identity { run_id: environment.entropy.uuid(&run).to_string(), id, name: self.writer.query_name.clone() };
         let settings = RunSettings {

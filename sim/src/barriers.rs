@@ -54,8 +54,11 @@ impl Findings {
     }
 
     /// The text of `tests/barriers.toml`.
+    ///
+    /// # Panics
+    /// Never: every field is a text, a number, or a list or table of such, which TOML has.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).unwrap_or_else(|error| format!("# {error}"))
+        toml::to_string(self).expect("findings are made of what TOML has")
     }
 }
 
@@ -68,7 +71,8 @@ pub struct Finding {
     /// The scenario that fails without it; none if none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scenario: Option<String>,
-    /// Why it is there, or why nothing depends on it, when no crash shows it.
+    /// Only where no crash shows it: why that is so. What the barrier is for, if it is for something that these
+    /// scenarios do not see; otherwise why nothing depends on it. Empty as measured; a person fills it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free: Option<String>,
     /// What is wrong then.

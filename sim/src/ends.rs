@@ -5,7 +5,7 @@
 //! | `foreach` | a table that keeps each partition of each epoch once, as users write them | each batch's rows |
 //! | `foreachBatch` | a witness that knows batches by their id | each batch's rows |
 //! | `memory` | who reads the table of the last life | what the batches of that life gave |
-//! | `console` | who counts the lines of each batch | every batch, with as many rows |
+//! | `console` | who reads the table of each batch | every batch's columns and rows, as far as they are shown |
 //!
 //! What is in memory or on a terminal dies with its process: [`Seen::forgets`] says so.
 
@@ -77,8 +77,8 @@ impl Ends {
         }
         for (name, (mode, terminal)) in &state.terminals {
             let text = terminal.lock().unwrap_or_else(PoisonError::into_inner);
-            let batches = printed(&String::from_utf8_lossy(&text));
-            all.insert(name.clone(), Seen { mode: *mode, batches, forgets: true, ..Seen::default() });
+            let (batches, complaints) = printed(&String::from_utf8_lossy(&text));
+            all.insert(name.clone(), Seen { mode: *mode, batches, forgets: true, complaints, ..Seen::default() });
         }
         all
     }
@@ -114,23 +114,31 @@ fn table_seen(mode: OutputMode, name: &str, tables: &MemoryTables) -> Seen {
     seen
 }
 
-/// The lines of rows under each `Batch: N`; a batch that was printed again counts as it was printed last.
-fn printed(text: &str) -> BTreeMap<u64, Vec<String>> {
-    let mut batches: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    let mut now = None;
+/// The lines of each batch's table, the names of the columns first, and what is wrong with them. A batch that was printed
+/// again counts as it was printed last, and must have the same rows.
+fn printed(text: &str) -> (BTreeMap<u64, Vec<String>>, Vec<String>) {
+    let mut tables: Vec<(u64, Vec<String>)> = Vec::new();
     for line in text.lines() {
         if let Some(batch_id) = line.strip_prefix("Batch: ").and_then(|number| number.parse().ok()) {
-            batches.insert(batch_id, Vec::new());
-            now = Some(batch_id);
-        } else if let Some(rows) = now.and_then(|batch_id| batches.get_mut(&batch_id))
+            tables.push((batch_id, Vec::new()));
+        } else if let Some((_, lines)) = tables.last_mut()
             && line.starts_with('|')
         {
-            rows.push(line.to_owned());
+            lines.push(line.to_owned());
         }
     }
-    // The first line of each table names the columns.
-    batches.values_mut().filter(|rows| !rows.is_empty()).for_each(|rows| drop(rows.remove(0)));
-    batches
+    let (mut batches, mut complaints) = (BTreeMap::new(), Vec::new());
+    for (batch_id, mut lines) in tables {
+        if let Some((_, rows)) = lines.split_first_mut() {
+            rows.sort_unstable();
+        }
+        if let Some(first) = batches.insert(batch_id, lines.clone())
+            && first != lines
+        {
+            complaints.push(format!("batch {batch_id} came again with other rows: {first:?}, then {lines:?}"));
+        }
+    }
+    (batches, complaints)
 }
 
 /// One of the four sinks, in one life.
@@ -214,6 +222,13 @@ impl End {
             let path = format!("/foreachBatch/{name}/{}", batch.batch_id);
             let commit = |begun: &Begun| {
                 begun.check()?;
+                if let Some(Bug::Hold { until }) = &begun.bug {
+                    // A function that returns before what it does is durable.
+                    let (witnesses, name) = (witnesses.clone(), name.clone());
+                    let commit_later = move || drop(witnesses.commit(&name, mode, batch.batch_id, Some(rows)));
+                    effects.hold(until, Box::new(commit_later));
+                    return Ok(());
+                }
                 witnesses.commit(&name, mode, batch.batch_id, Some(rows))
             };
             effects.perform(life, Op::Commit, &path, |()| 0, commit).map_err(|error| refused(&path, error))
@@ -259,11 +274,18 @@ impl ForeachWriter for Keeper {
         }
         let rows = std::mem::take(&mut self.rows);
         // A `close` cannot fail: the user's table is one that can be relied on. Who dies here is dead all the same.
+        let (ends, name, part) = (self.ends.clone(), self.name.clone(), self.part);
+        let insert = move || {
+            if let Some((_, parts)) = ends.state().parts.get_mut(&name) {
+                parts.insert(part, rows);
+            }
+        };
         let keep = |begun: &Begun| {
-            if begun.bug != Some(Bug::Skip)
-                && let Some((_, parts)) = self.ends.state().parts.get_mut(&self.name)
-            {
-                parts.insert(self.part, rows);
+            match &begun.bug {
+                Some(Bug::Skip) => {}
+                // A writer whose `close` returns before its rows are durable.
+                Some(Bug::Hold { until }) => self.effects.hold(until, Box::new(insert)),
+                _ => insert(),
             }
             Ok(())
         };
@@ -276,15 +298,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_console_prints_is_counted_by_batch() {
+    fn what_the_console_prints_is_read_by_batch() {
         let rule = "-------------------------------------------";
         let table = |id: u64, rows: &[&str]| {
             let body: String = rows.iter().map(|row| format!("|{row}|\n")).collect();
             format!("{rule}\nBatch: {id}\n{rule}\n+---+\n|  v|\n+---+\n{body}+---+\n\n")
         };
-        let text = [table(0, &["  1", "  2"]), table(1, &[]), table(1, &["  3"])].concat();
-        let batches = printed(&text);
-        assert_eq!(batches[&0], ["|  1|", "|  2|"]);
-        assert_eq!(batches[&1], ["|  3|"]);
+        let text = [table(0, &["  1", "  2"]), table(0, &["  2", "  1"]), table(1, &[]), table(1, &["  3"])].concat();
+        let (batches, complaints) = printed(&text);
+        assert_eq!(batches[&0], ["|  v|", "|  1|", "|  2|"]);
+        assert_eq!(batches[&1], ["|  v|", "|  3|"]);
+        assert_eq!(complaints.len(), 1, "{complaints:?}");
     }
 }

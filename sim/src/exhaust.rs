@@ -1,10 +1,10 @@
 //! Small scenarios for the exhaustive sweep: together they pass every point of the commit protocol.
 //!
 //! Each sink, each output mode, a first batch, a batch without data, a compacted log, a snapshot of state, a purge, a
-//! graceful stop, tapes and files, files of one moment, everything in an object store. `wavetank sim --exhaust` crashes
-//! each of them before and after every effect, in every crash image. Absent: a source without end (`rate-micro-batch`):
-//! how many batches it gives depends on how often the query starts, so its runs cannot be compared with an undisturbed
-//! one; the random driver has it, judged by the model.
+//! graceful stop, tapes and files, files of one moment, everything in an object store, a source without end, functions
+//! that read the clock. `wavetank sim --exhaust` crashes each of them before and after every effect, in every crash image.
+//! How many batches a source without end gives depends on how often the query starts, and what a clocked function says on
+//! when: these are judged by the model alone ([`Scenario::is_repeatable`]), the others by an undisturbed run too.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +44,7 @@ pub fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("counts to the console, complete", tape("console", "complete", COUNTS, 2)),
         ("files of one moment, and one from before", dated()),
         ("a checkpoint, files and a folder of JSON in an object store", remote()),
+        ("a source without end", endless()),
     ];
     scenarios.extend(crate::groups::swept());
     scenarios
@@ -71,6 +72,16 @@ fn remote() -> Scenario {
         }
     }
     scenario
+}
+
+/// Three batches of a source that has a batch for each start, and one more for each crash.
+fn endless() -> Scenario {
+    let script = "CREATE TABLE events USING `rate-micro-batch`\n  OPTIONS (rowsPerBatch '3', numPartitions '2', startTimestamp \
+                  '1000', advanceMillisPerBatch '500');\nCREATE STREAMING TABLE out USING witness\n  OPTIONS (outputMode \
+                  'update', trigger 'availableNow', checkpointLocation 'checkpoint')\n  AS SELECT value % 2 AS k, count(*) \
+                  AS n, max(timestamp) AS t FROM STREAM events GROUP BY value % 2;";
+    let steps = vec![Step::Settle, Step::Restart, Step::Settle, Step::Restart, Step::Settle];
+    Scenario { seed: 1, script: script.to_owned(), steps, ..Scenario::default() }
 }
 
 fn small(source: &str, sink: &str, mode: &str, query: &str, blocks: usize) -> Scenario {

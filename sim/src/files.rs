@@ -26,7 +26,8 @@ pub(crate) fn judge_files(scenario: &Scenario, run: &Run) -> Option<Judged> {
     if !change(scenario) {
         return None;
     }
-    if !scenario.script.contains("FROM STREAM events WHERE v IS NOT NULL") {
+    let passes = ["v", "value"].map(|column| format!("FROM STREAM events WHERE {column} IS NOT NULL"));
+    if !passes.iter().any(|query| scenario.script.contains(query)) {
         return Some(Judged::Beyond("files that change, and a query that does more than pass values on".to_owned()));
     }
     let Some((name, seen)) = run.observed.sinks.iter().next() else { return Some(Judged::Followed(Vec::new())) };

@@ -7,21 +7,19 @@
 //! ```
 //! It needs no undisturbed run, and judges every committed batch: rows, late rows, sizes of state, evictions, batches
 //! without data, and where every input row went (the ledger). Only pipelines that it can follow are judged: one
-//! streaming table over tapes and folders of JSON, each read once, into a witness or a folder; everything else is
-//! [`Judged::Beyond`], which callers count and never hide.
+//! streaming table over tapes and folders, each read once (`inputs.rs`), into a sink that can be read again
+//! (`outputs.rs`); everything else is [`Judged::Beyond`], which callers count and never hide.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
-use wavetank_engine::options::Options;
-use wavetank_engine::sql::types::spark_type_name;
 use wavetank_engine::sql::{Statement, parse_script};
 
 use crate::files::judge_files;
-use crate::model::{
-    Batch, Bucket, Model, OutputMode, Query, Source, Stage, Type, Value, View, ViewKind, parse_schema, parse_timestamp,
-};
+use crate::inputs::{Input, Rows, source_log};
+use crate::model::{Batch, Bucket, Model, OutputMode, Query, Source, Stage, View, ViewKind};
 use crate::observe::Seen;
+use crate::outputs::Written;
 use crate::reports::OperatorReport;
 use crate::runner::{Failure, FailureKind, LifeEnd, Run};
 use crate::scenario::{Keep, Scenario, Step};
@@ -66,52 +64,15 @@ fn failure(text: String) -> Failure {
 /// What the model needs to know of a script.
 struct Pipeline {
     query: Query,
-    /// By source, in the order of the query: the tape's name, or the folder that is read.
+    /// By source, in the order of the query.
     inputs: Vec<Input>,
     /// The query's name, as progress reports have it.
     name: String,
     /// The sink's name as observations have it.
     sink: String,
-    /// Its format.
-    format: String,
-    /// Whether the sink writes times as text, which Spark cuts to milliseconds.
-    cuts_times: bool,
+    /// How it writes values down.
+    written: Written,
     checkpoint: String,
-}
-
-enum Input {
-    Tape(String),
-    Folder(String),
-    Rate(Rate),
-}
-
-/// A `rate-micro-batch` source: how many rows a batch has, and when they are.
-#[derive(Clone, Copy)]
-struct Rate {
-    rows_per_batch: u64,
-    start_ms: i64,
-    advance_ms: i64,
-}
-
-impl Rate {
-    fn of(options: &Options) -> Result<Self, String> {
-        let number = |name: &str, default: i64| match options.get(name) {
-            Some(text) => text.parse::<i64>().map_err(|_| format!("{name} '{text}'")),
-            None => Ok(default),
-        };
-        Ok(Self {
-            rows_per_batch: number("rowsPerBatch", 0)?.unsigned_abs().max(1),
-            start_ms: number("startTimestamp", 0)?,
-            advance_ms: number("advanceMillisPerBatch", 1000)?,
-        })
-    }
-
-    /// The rows of its n-th step: all of one moment, numbered on.
-    fn rows(self, step: u64) -> Rows {
-        let at_ms = self.start_ms + self.advance_ms * step as i64;
-        let values = step * self.rows_per_batch..(step + 1) * self.rows_per_batch;
-        values.map(|value| vec![Value::Timestamp(at_ms * 1000), Value::Int(value as i64)]).collect()
-    }
 }
 
 fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
@@ -120,24 +81,9 @@ fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
     for located in statements {
         match located.statement {
             Statement::CreateTable(table) => {
-                if table.using.as_deref() == Some("rate-micro-batch") {
-                    let columns = parse_schema("timestamp TIMESTAMP, value BIGINT").ok_or("the columns of rate")?;
-                    sources.push(Source { name: table.name, columns });
-                    inputs.push(Input::Rate(Rate::of(&table.options)?));
-                    continue;
-                }
-                let schema = table.columns.ok_or("a table without columns")?;
-                let fields = schema.fields().iter();
-                let ddl: Vec<String> =
-                    fields.map(|f| format!("{} {}", f.name(), spark_type_name(f.data_type()))).collect();
-                let columns = parse_schema(&ddl.join(", ")).ok_or("a column type that the model does not have")?;
+                let (input, columns) = Input::of(&table)?;
                 sources.push(Source { name: table.name, columns });
-                let option = |name| table.options.get(name).map(str::to_owned).ok_or(format!("no option {name}"));
-                inputs.push(match table.using.as_deref() {
-                    Some("tape") => Input::Tape(option("name")?),
-                    Some("json") => Input::Folder(option("path")?),
-                    other => return Err(format!("a source of format {other:?}")),
-                });
+                inputs.push(input);
             }
             Statement::CreateView(view) => views.push(View { name: view.name, kind: ViewKind::Sql(view.query.sql) }),
             Statement::CreateStreamingTable(table) => {
@@ -157,10 +103,7 @@ fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
         }
         _ => target.options.get("path").ok_or("a sink that cannot be read")?.to_owned(),
     };
-    if matches!(format.as_str(), "csv" | "text") {
-        return Err("a sink that does not keep types".to_owned());
-    }
-    let cuts_times = format == "json";
+    let written = Written::by(&format);
     let mode = target.options.get("outputMode").unwrap_or("append");
     let query = Query {
         sources,
@@ -171,7 +114,7 @@ fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
         conf: scenario.settings.get(&0).cloned().unwrap_or_default(),
     };
     let checkpoint = target.options.get("checkpointLocation").ok_or("no checkpointLocation")?.to_owned();
-    Ok(Pipeline { query, inputs, name: target.name, sink, format, cuts_times, checkpoint })
+    Ok(Pipeline { query, inputs, name: target.name, sink, written, checkpoint })
 }
 
 fn model_view(view: &crate::scenario::View) -> View {
@@ -199,7 +142,11 @@ fn promises(pipeline: &Pipeline, run: &Run) -> Result<BTreeMap<u64, Promise>, St
     read.map(|(batch_id, text)| {
         let mut lines = text.lines().skip(1);
         let metadata: Json = serde_json::from_str(lines.next().unwrap_or("")).map_err(|error| error.to_string())?;
-        let ends = lines.enumerate().map(|(source, offset)| read_until(offset, pipeline.inputs.get(source)));
+        let ends = lines.enumerate().map(|(source, offset)| {
+            let input =
+                pipeline.inputs.get(source).ok_or_else(|| format!("offsets/{batch_id} has a source too many"))?;
+            input.read_until(offset)
+        });
         let ends = ends.collect::<Result<Vec<u64>, String>>()?;
         if ends.len() != pipeline.inputs.len() {
             return Err(format!("offsets/{batch_id} is for {} sources", ends.len()));
@@ -218,126 +165,20 @@ fn pinned(pipeline: &Pipeline, run: &Run) -> BTreeMap<String, String> {
     metadata.and_then(|metadata| serde_json::from_value(metadata["conf"].clone()).ok()).unwrap_or_default()
 }
 
-/// How many steps of a source have been read at this offset.
-fn read_until(offset: &str, input: Option<&Input>) -> Result<u64, String> {
-    let last = match serde_json::from_str::<Json>(offset) {
-        Ok(Json::Object(rate)) if rate.contains_key("offset") => {
-            let Some(Input::Rate(Rate { rows_per_batch, .. })) = input else { return Err(format!("offset {offset}")) };
-            rate["offset"].as_u64().map(|rows| (rows / rows_per_batch) as i64 - 1)
-        }
-        Ok(Json::Object(file)) => file.get("logOffset").and_then(Json::as_i64),
-        Ok(number) => number.as_i64(),
-        Err(_) => Some(-1), // "-": nothing yet
-    };
-    last.map(|last| (last + 1) as u64).ok_or_else(|| format!("offset {offset}"))
-}
-
-type Rows = Vec<Vec<Value>>;
-
-/// A source's rows, by step of its offsets.
-fn input_rows(pipeline: &Pipeline, source: usize, scenario: &Scenario, run: &Run) -> Result<Vec<Rows>, String> {
-    let columns = &pipeline.query.sources[source].columns;
-    let decode = |rows: &[String]| rows.iter().map(|row| decode_row(row, columns)).collect::<Result<Rows, _>>();
-    match &pipeline.inputs[source] {
-        Input::Rate(rate) => {
-            let ends = promises(pipeline, run)?.into_values().filter_map(|promise| promise.ends.get(source).copied());
-            Ok((0..ends.max().unwrap_or(0)).map(|step| rate.rows(step)).collect())
-        }
-        Input::Tape(name) => {
-            let blocks = scenario.steps.iter().filter_map(|step| match step {
-                Step::Add { tape, rows } if tape == name => Some(decode(rows)),
-                _ => None,
-            });
-            blocks.collect()
-        }
-        Input::Folder(folder) => {
-            let mut files: BTreeMap<&str, Rows> = BTreeMap::new();
-            for step in &scenario.steps {
-                // Files that change are judged elsewhere.
-                if let Step::Drop { file, rows, .. } = step {
-                    files.insert(file, decode(rows)?);
-                }
-            }
-            let mut steps: Vec<Rows> = Vec::new();
-            for (step, path) in source_log(&pipeline.checkpoint, source, run)? {
-                let step = step as usize;
-                steps.resize(steps.len().max(step + 1), Vec::new());
-                let known = files.iter().find(|(file, _)| path.ends_with(*file) && file.starts_with(folder.as_str()));
-                let (_, rows) = known.ok_or_else(|| format!("{path} was never dropped"))?;
-                steps[step].extend(rows.iter().cloned());
-            }
-            Ok(steps)
-        }
-    }
-}
-
-/// The files that came and are not in the source's log, or are there more than once.
-fn files_taken_otherwise_than_once(
-    pipeline: &Pipeline,
-    source: usize,
-    scenario: &Scenario,
-    run: &Run,
-) -> Result<Vec<Failure>, String> {
-    let Input::Folder(folder) = &pipeline.inputs[source] else { return Ok(Vec::new()) };
-    let taken = source_log(&pipeline.checkpoint, source, run)?;
-    let files = scenario.steps.iter().filter_map(|step| match step {
-        Step::Drop { file, .. } if file.starts_with(folder.as_str()) => Some(file),
-        _ => None,
-    });
-    let counted = files.map(|file| (file, taken.iter().filter(|(_, path)| path.ends_with(file.as_str())).count()));
-    Ok(counted
-        .filter(|(_, times)| *times != 1)
-        .map(|(file, times)| Failure {
-            kind: if times == 0 { FailureKind::Liveness } else { FailureKind::Rows },
-            text: format!("{file} was taken {times} times"),
-        })
-        .collect())
-}
-
-/// Which file was read in which step, from the file source's own log.
-fn source_log(checkpoint: &str, source: usize, run: &Run) -> Result<Vec<(u64, String)>, String> {
-    let prefix = format!("{checkpoint}/sources/{source}/");
-    let entries = run.history.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
-    let mut files = BTreeMap::new();
-    for line in entries.flat_map(|(_, text)| text.lines().skip(1)).filter(|line| !line.is_empty()) {
-        let entry: Json = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        let path = entry["path"].as_str().ok_or("no path")?.to_owned();
-        files.insert((entry["batchId"].as_u64().ok_or("no batchId")?, path), ());
-    }
-    Ok(files.into_keys().collect())
-}
-
-fn decode_row(row: &str, columns: &[(String, Type)]) -> Result<Vec<Value>, String> {
-    let json: Json = serde_json::from_str(row).map_err(|error| format!("{error} in {row}"))?;
-    columns.iter().map(|(name, column)| decode(json.get(name).unwrap_or(&Json::Null), column)).collect()
-}
-
-fn decode(json: &Json, column: &Type) -> Result<Value, String> {
-    let odd = || format!("{json} as {column}");
-    Ok(match (json, column) {
-        (Json::Null, _) => Value::Null,
-        (Json::Bool(value), Type::Boolean) => Value::Bool(*value),
-        (Json::Number(number), Type::Double) => Value::Double(number.as_f64().ok_or_else(odd)?),
-        (Json::Number(number), Type::Int | Type::BigInt) => Value::Int(number.as_i64().ok_or_else(odd)?),
-        (Json::String(text), Type::Timestamp) => Value::Timestamp(parse_timestamp(text).ok_or_else(odd)?),
-        (Json::String(text), Type::String) => Value::Text(text.clone()),
-        (Json::Array(items), Type::Array(item)) => {
-            Value::List(items.iter().map(|json| decode(json, item)).collect::<Result<_, _>>()?)
-        }
-        (Json::Object(fields), Type::Struct(types)) => {
-            let field = |(name, column): &(String, Type)| decode(fields.get(name).unwrap_or(&Json::Null), column);
-            Value::Struct(types.iter().map(field).collect::<Result<_, _>>()?)
-        }
-        _ => return Err(odd()),
-    })
-}
-
 /// Runs the model over the promised batches and compares.
 fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run) -> Result<Vec<Failure>, String> {
     let promises = promises(pipeline, run)?;
     let sources = 0..pipeline.inputs.len();
-    let inputs = sources.map(|source| input_rows(pipeline, source, scenario, run)).collect::<Result<Vec<_>, _>>()?;
+    let logs = sources.map(|source| source_log(&pipeline.checkpoint, source, run)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = pipeline.inputs.iter().enumerate().map(|(source, input)| {
+        let steps_count = promises.values().filter_map(|promise| promise.ends.get(source).copied()).max().unwrap_or(0);
+        input.rows(&pipeline.query.sources[source].columns, steps_count, &logs[source], scenario)
+    });
+    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
     let columns = model.schema().to_vec();
+    if !pipeline.written.keeps(&columns) {
+        return Err("a sink that does not keep what these values are".to_owned());
+    }
     let done = run.observed.logs.get(&pipeline.checkpoint).and_then(|logs| logs.commits.keys().next_back());
     let Some(done) = done else { return Ok(Vec::new()) };
     let starts = run.starts.get(&pipeline.checkpoint).cloned().unwrap_or_default();
@@ -364,8 +205,7 @@ fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run
         read.clone_from(&promise.ends);
         let batch = model.run_batch(&rows, promise.timestamp_ms * 1000).map_err(|refusal| refusal.to_string())?;
         failures.extend(batch_differs(pipeline, model, &batch, promise, &rows, run));
-        let cut = |row: Vec<Value>| if pipeline.cuts_times { row.into_iter().map(cut_time).collect() } else { row };
-        expected.insert(batch_id, batch.rows.into_iter().map(cut).collect());
+        expected.insert(batch_id, batch.rows.into_iter().map(|row| pipeline.written.cut(row)).collect());
     }
     if matches!(run.lives.last(), Some(LifeEnd::Done)) && scenario.steps.last() == Some(&Step::Settle) {
         let unread = inputs.iter().zip(&read).filter(|(steps, read)| (**read as usize) < steps.len());
@@ -373,8 +213,8 @@ fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run
             kind: FailureKind::Liveness,
             text: format!("{read} of {} input steps were read", steps.len()),
         }));
-        for source in 0..pipeline.inputs.len() {
-            failures.extend(files_taken_otherwise_than_once(pipeline, source, scenario, run)?);
+        for (input, log) in pipeline.inputs.iter().zip(&logs) {
+            failures.extend(input.taken_otherwise_than_once(log, scenario));
         }
         if starts.iter().any(|start| start.batch_id > *done) {
             model.restart();
@@ -387,17 +227,13 @@ fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run
     }
     let none = Seen::default();
     let seen = run.observed.sinks.get(&pipeline.sink).unwrap_or(&none);
-    if pipeline.format == "console" {
-        failures.extend(printed_otherwise(&expected, seen));
-        return Ok(failures);
-    }
-    if seen.forgets {
+    if seen.forgets && pipeline.written != Written::Console {
         // A table in memory shows what the batches of the last life gave.
         let since = starts.last().map_or(0, |start| start.batch_id);
         let last = if pipeline.query.mode == OutputMode::Complete { *done } else { 0 };
         expected.retain(|batch_id, _| *batch_id >= since.max(last));
     }
-    failures.extend(compare(&columns, &expected, seen, pipeline.query.mode)?);
+    failures.extend(pipeline.written.differs(&columns, &expected, seen, pipeline.query.mode)?);
     Ok(failures)
 }
 
@@ -447,91 +283,4 @@ fn batch_differs(
         texts.push(format!("{} rows have no end after batch {id}", ledger.count(Bucket::Lost)));
     }
     texts.into_iter().map(failure).collect()
-}
-
-fn cut_time(value: Value) -> Value {
-    match value {
-        Value::Timestamp(us) => Value::Timestamp(us - us.rem_euclid(1000)),
-        Value::Struct(fields) => Value::Struct(fields.into_iter().map(cut_time).collect()),
-        Value::List(items) => Value::List(items.into_iter().map(cut_time).collect()),
-        other => other,
-    }
-}
-
-/// The batches that were not printed, or with another number of rows. A terminal has no types.
-fn printed_otherwise(expected: &BTreeMap<u64, Vec<Vec<Value>>>, seen: &Seen) -> Vec<Failure> {
-    /// How many rows Spark shows.
-    const SHOWN: usize = 20;
-    let odd = expected.iter().filter_map(|(batch_id, rows)| match seen.batches.get(batch_id) {
-        None => Some(format!("batch {batch_id} was not printed")),
-        Some(lines) if lines.len() != rows.len().min(SHOWN) => {
-            Some(format!("batch {batch_id} was printed with {} rows, the model has {}", lines.len(), rows.len()))
-        }
-        Some(_) => None,
-    });
-    odd.map(failure).collect()
-}
-
-/// The sink's rows against the model's: by batch where the sink knows its batches, all together otherwise.
-fn compare(
-    columns: &[(String, Type)],
-    expected: &BTreeMap<u64, Vec<Vec<Value>>>,
-    seen: &Seen,
-    mode: OutputMode,
-) -> Result<Vec<Failure>, String> {
-    let decoded = |rows: &[String]| rows.iter().map(|row| decode_row(row, columns)).collect::<Result<Vec<_>, _>>();
-    let knows_batches = seen.batches.len() > 1 || mode != OutputMode::Append;
-    if !knows_batches {
-        let got = decoded(&seen.batches.values().flatten().cloned().collect::<Vec<_>>())?;
-        let all = expected.values().flatten().cloned().collect();
-        return Ok(difference("all batches", columns, all, got).into_iter().collect());
-    }
-    let mut failures = Vec::new();
-    for (batch_id, rows) in expected {
-        let got = decoded(seen.batches.get(batch_id).map_or(&[], Vec::as_slice))?;
-        failures.extend(difference(&format!("batch {batch_id}"), columns, rows.clone(), got));
-    }
-    Ok(failures)
-}
-
-fn difference(
-    what: &str,
-    columns: &[(String, Type)],
-    mut expected: Vec<Vec<Value>>,
-    mut got: Vec<Vec<Value>>,
-) -> Option<Failure> {
-    expected.sort();
-    got.sort();
-    let same_row = |a: &Vec<Value>, b: &Vec<Value>| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b));
-    if expected.len() == got.len() && expected.iter().zip(&got).all(|(a, b)| same_row(a, b)) {
-        return None;
-    }
-    let only = |a: &[Vec<Value>], b: &[Vec<Value>]| -> Vec<String> {
-        let missing = a.iter().filter(|row| !b.iter().any(|other| same_row(row, other)));
-        missing.take(5).map(|row| format!("{row:?}")).collect()
-    };
-    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
-    Some(failure(format!(
-        "{what}: the model has {} rows ({} not in the sink: {}), the sink has {} ({} not in the model: {}); columns {}",
-        expected.len(),
-        only(&expected, &got).len(),
-        only(&expected, &got).join(" "),
-        got.len(),
-        only(&got, &expected).len(),
-        only(&got, &expected).join(" "),
-        names.join(", ")
-    )))
-}
-
-/// Equal; doubles within 1e-9 relative, because sums may be made in another order.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Double(a), Value::Double(b)) => {
-            a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
-        }
-        (Value::Struct(a), Value::Struct(b)) | (Value::List(a), Value::List(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
-        }
-        (a, b) => a == b,
-    }
 }

@@ -14,11 +14,11 @@ use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use twox_hash::XxHash64;
 use wavetank_engine::environment::Clock;
 
 use crate::blob::SimBlob;
+use crate::content::Contents;
 use crate::disk::CrashImage;
 use crate::effects::{Death, Effect};
 use crate::excuse::{is_excused, is_promised_late};
@@ -194,6 +194,7 @@ struct Runner<'a> {
     world: Arc<World>,
     tapes: Tapes,
     witnesses: Witnesses,
+    contents: Contents,
     progress: RefCell<Progress>,
     /// The step that is being done, for probes.
     step: Arc<AtomicUsize>,
@@ -243,6 +244,7 @@ impl<'a> Runner<'a> {
             step: Arc::default(),
             tapes: Tapes::default(),
             witnesses: Witnesses::default(),
+            contents: Contents::of(&scenario.script),
             progress: RefCell::default(),
             observed: Observed::default(),
             promised: BTreeMap::new(),
@@ -261,14 +263,16 @@ impl<'a> Runner<'a> {
         let (noted, world, images) = (Arc::clone(&points), Arc::clone(&self.world), images.to_vec());
         let (tapes, witnesses, step) = (self.tapes.clone(), self.witnesses.clone(), Arc::clone(&self.step));
         let last: Mutex<Option<(Vec<u64>, Left)>> = Mutex::default();
+        let timeless = self.scenario.is_repeatable();
         self.world.effects().set_probe(Some(Arc::new(move |life, name: &str, before| {
             let step = step.load(Ordering::Relaxed) as u64;
-            let version = vec![u64::from(life), step, world.version(), tapes.version(), witnesses.version()];
+            let time = if timeless { 0 } else { world.clock().monotonic_us() };
+            let version = vec![u64::from(life), step, world.version(), tapes.version(), witnesses.version(), time];
             let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
             let left = match &*last {
                 Some((known, left)) if *known == version => Arc::clone(left),
                 _ => {
-                    let outside = [u64::from(life), step, tapes.version(), witnesses.version()];
+                    let outside = [u64::from(life), step, tapes.version(), witnesses.version(), time];
                     let outside = outside.iter().fold(0, |hash, n| XxHash64::oneshot(hash, &n.to_le_bytes()));
                     let left = images.iter().map(|image| {
                         // A kill leaves what is not synced to a later power cut.
@@ -456,9 +460,9 @@ impl<'a> Runner<'a> {
     fn arrive(&self, step: &Step) {
         match step {
             Step::Add { tape, rows } => self.tapes.add(tape, rows.clone()),
-            Step::Drop { file, rows, torn } => self.world.drop_file(file, content(rows, *torn)),
+            Step::Drop { file, rows, torn } => self.world.drop_file(file, self.contents.bytes(file, rows, *torn)),
             Step::DropLater { ms, file, rows, torn } => {
-                let (file, data) = (file.clone(), content(rows, *torn));
+                let (file, data) = (file.clone(), self.contents.bytes(file, rows, *torn));
                 self.world.later(*ms, move |world| world.drop_file(&file, data));
             }
             Step::Remove { file } => self.world.remove_file(file),
@@ -496,12 +500,6 @@ impl<'a> Runner<'a> {
             history,
         }
     }
-}
-
-/// The content of a file with these lines.
-fn content(rows: &[String], torn: bool) -> Bytes {
-    let end = if torn || rows.is_empty() { "" } else { "\n" };
-    format!("{}{end}", rows.join("\n")).into()
 }
 
 /// More effects than a life of this scenario needs. While a wall clock that was set back catches up, queries go on asking

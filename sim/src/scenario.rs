@@ -28,7 +28,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
-use crate::groups::GroupJob;
+use crate::groups::{GroupJob, Timing};
 use crate::plant::Plant;
 
 /// The whole input of one simulated run.
@@ -176,6 +176,13 @@ impl Scenario {
     /// The same run with these faults and no others.
     pub fn with_faults(&self, faults: impl IntoIterator<Item = Fault>) -> Self {
         Self { faults: faults.into_iter().collect(), ..self.clone() }
+    }
+
+    /// Whether the same batches, run at another time or after another start, give the same: not where a function reads the
+    /// clock, and not over a source that gives a batch to each start.
+    pub fn is_repeatable(&self) -> bool {
+        let is_clocked = |view: &View| matches!(view.keep, Keep::Groups(job) if job.timing() == Timing::Clock);
+        !self.views.iter().any(is_clocked) && !self.script.contains("rate-micro-batch")
     }
 
     /// How many rows arrive.

@@ -3,7 +3,8 @@
 //! Which crash points exist is read off the trace of the undisturbed run, so a hundred per cent of them can be reached
 //! and is; the recovery's points are read off the trace of each crashed run. Points and images that leave the same to
 //! the next life (bytes on the disk, rows outside, steps to do) are one case: the first of them is run, the others count
-//! as reached with it. An effect that changes nothing (a read) is worth one image.
+//! as reached with it. An effect that changes nothing (a read) is worth one image. A scenario whose batches depend on the
+//! clock or on how often it starts is judged by the model alone, and its points are the same only at the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -242,7 +243,10 @@ impl Sweeper<'_> {
             true => run_probed(scenario, self.subject, images),
             false => run(scenario, self.subject),
         };
-        let mut failures = judge(&crashed, &self.baseline(scenario, &crashed));
+        let mut failures = match scenario.is_repeatable() {
+            true => judge(&crashed, &self.baseline(scenario, &crashed)),
+            false => judge(&crashed, &crashed),
+        };
         failures.extend(said_by_model(scenario, &crashed, self.subject));
         let mut part = Sweep::default();
         if let Some(fault) = scenario.faults.last() {
@@ -273,6 +277,10 @@ impl Sweeper<'_> {
 fn said_by_model(scenario: &Scenario, run: &Run, subject: &dyn Subject) -> Vec<Failure> {
     match subject.oracle(scenario, run) {
         Judged::Followed(failures) if run.failures.is_empty() => failures,
+        Judged::Beyond(why) if !scenario.is_repeatable() => {
+            // There is no other run to compare it with.
+            vec![Failure { kind: FailureKind::Model, text: format!("nobody can judge this run: {why}") }]
+        }
         _ => Vec::new(),
     }
 }

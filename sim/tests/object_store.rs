@@ -202,3 +202,83 @@ fn two_engines_on_one_checkpoint_without_locks_find_each_other_out() {
     let (rows, expected) = (out.all_rows(), alone.all_rows());
     assert!(rows.iter().all(|row| expected.contains(row)) && rows.len() <= expected.len(), "{rows:?}");
 }
+
+/// Three batches of counts with everything in the object store, whose logs and states are purged as soon as they may be.
+fn purging() -> Scenario {
+    let mut calm = scenario("json");
+    for at in 2..6 {
+        let row = format!(r#"{{"ts":"2024-01-01T00:0{at}:00Z","k":"a","v":{at}}}"#);
+        calm.steps.push(Step::Drop { file: format!("{}/in/{at}.json", blob::ROOT), rows: vec![row], torn: false });
+        calm.steps.push(Step::Settle);
+    }
+    let set =
+        [("minBatchesToRetain", "1"), ("stateStore.minDeltasForSnapshot", "1"), ("fileSink.log.compactInterval", "2")];
+    let set = set.map(|(key, value)| (format!("spark.sql.streaming.{key}"), value.to_owned()));
+    Scenario { settings: [(0, set.into())].into(), ..calm }
+}
+
+#[test]
+fn a_delete_that_comes_late_takes_nothing_that_is_needed() {
+    let calm = purging();
+    let deletes: Vec<String> =
+        requests(&run(&calm, &Pipeline)).into_iter().filter(|name| name.ends_with(" delete")).collect();
+    for kind in ["/offsets/", "/commits/", ".delta", ".snapshot"] {
+        assert!(deletes.iter().any(|name| name.contains(kind)), "{kind}: {deletes:?}");
+    }
+    let image = wavetank_sim::CrashImage::Kill;
+    for (at, name) in deletes.iter().enumerate() {
+        // After its second try; while the next batches run; in the next life; when all is over.
+        for us in [150_000, 2_000_000, 60_000_000].into_iter().skip(at % 3).take(1).chain([1_300_000]) {
+            let late = Fault { life: 0, at: name.clone(), harm: Harm::Late { us } };
+            let again = Fault { life: 0, at: format!("{name}#2"), harm: Harm::CrashBefore { image } };
+            for faults in [vec![late.clone()], vec![late, again]] {
+                assert_eq!(complaints(&calm.with_faults(faults)), None);
+            }
+        }
+    }
+}
+
+/// A query whose batch fails deletes the files of the batch. Where that request comes late, the query runs again, in the same
+/// session, and has committed files of its own: they must have other names.
+#[test]
+fn a_late_delete_of_a_failed_batch_misses_the_files_of_the_next_run_in_the_session() {
+    let calm = scenario("json");
+    let world = World::new(5);
+    let Some(Step::Drop { file, rows, .. }) = calm.steps.first() else { panic!("the first step drops a file") };
+    world.drop_file(file, format!("{}\n", rows.join("\n")).into());
+    let part = format!("{}/out/part-00000-*-c000.json", blob::ROOT);
+    world.effects().arm([
+        Fault { life: 0, at: format!("{part} head"), harm: Harm::Denied },
+        Fault { life: 0, at: format!("{part} delete"), harm: Harm::Late { us: 3_600_000_000 } },
+    ]);
+    let (tables, query) = calm.script.split_at(calm.script.find("CREATE STREAMING").expect("a streaming table"));
+    let (tables, query) = (tables.to_owned(), query.to_owned());
+    let ended = world.run(|environment| async move {
+        let nowhere = std::sync::Arc::new(std::sync::Mutex::new(std::io::sink()));
+        let session = SessionBuilder::new(environment.clone())
+            .sources(wavetank_sources::providers())
+            .sinks(wavetank_sinks::providers(MemoryTables::new(), nowhere))
+            .build()
+            .map_err(|error| error.to_string())?;
+        session.run_script(&tables).await.map_err(|error| error.to_string())?;
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let run = session.run_script(&query).await.map_err(|error| error.to_string())?;
+            let query = &run.queries[0];
+            answers.push(query.process_all_available().await.map_err(|error| error.to_string()));
+            query.stop_after_batch();
+            let _ = query.await_termination().await; // the error is known
+        }
+        // The request arrives.
+        environment.clock.sleep_until_us(environment.clock.now_us() + 7_200_000_000).await;
+        Ok::<_, String>(answers)
+    });
+    let answers = ended.finished().expect("it ends").expect("a session and two queries");
+    assert!(answers[0].as_ref().is_err_and(|error| error.contains("denied")), "{answers:?}");
+    assert_eq!(answers[1], Ok(()));
+    let seen = wavetank_sim::observe::observe(&world, &wavetank_sim::witness::Witnesses::default());
+    let out = &seen.sinks[&format!("{}/out", blob::ROOT)];
+    assert_eq!(out.complaints, Vec::<String>::new());
+    assert_eq!(out.unlisted, Vec::<String>::new(), "the late request has taken what the failed batch left");
+    assert_eq!(world.blob().take_replaced(), Vec::<String>::new());
+}

@@ -13,7 +13,7 @@
 mod request;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use twox_hash::XxHash64;
 
 use crate::clock::VirtualClock;
-use crate::effects::Effects;
+use crate::effects::{Effects, Op};
 pub use store::Bucket;
 
 /// How the locations of this store begin.
@@ -51,8 +51,10 @@ struct State {
     first_reads: BTreeMap<String, Object>,
     /// Whatever was put into logs and source logs.
     history: BTreeMap<String, Bytes>,
-    /// Entries of logs that were replaced by other ones.
+    /// Entries of logs that were replaced by other ones, and names that were used again after their deletion.
     replaced: Vec<String>,
+    /// What processes have asked to delete.
+    deletions: BTreeSet<String>,
 }
 
 type Deferred = Box<dyn FnOnce(&mut State) + Send>;
@@ -126,7 +128,8 @@ impl SimBlob {
         self.state().history.iter().map(|(key, data)| (format!("{ROOT}/{key}"), data.clone())).collect()
     }
 
-    /// Entries of logs that were replaced by other ones since this was asked last.
+    /// Entries of logs that were replaced by other ones since this was asked last, and objects that were put after a
+    /// process had asked to delete one of their name: that request may still be under way, and would delete the new one.
     pub fn take_replaced(&self) -> Vec<String> {
         std::mem::take(&mut self.state().replaced)
     }
@@ -167,6 +170,15 @@ impl fmt::Debug for SimBlob {
 }
 
 impl State {
+    /// A process sends a request that makes an object, or deletes it.
+    fn sends(&mut self, op: Op, key: &str) {
+        if op == Op::Delete {
+            self.deletions.insert(key.to_owned());
+        } else if self.deletions.contains(key) {
+            self.replaced.push(format!("{ROOT}/{key} was put after a request to delete it, which may come late"));
+        }
+    }
+
     fn do_deferred(&mut self) {
         for request in std::mem::take(&mut self.deferred) {
             request(self);

@@ -58,6 +58,7 @@ impl Bucket {
             return act(&mut self.blob.state(), now_us).map_err(refused);
         };
         let begun = effects.begin(*life, op, &location(key)).map_err(generic)?;
+        self.blob.state().sends(op, key);
         // A slow request arrives when it arrives.
         let now_us = self.blob.clock.now_us();
         let answer = match (self.mishap(&begun), &begun.mishap, &begun.bug) {

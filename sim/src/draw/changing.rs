@@ -25,7 +25,9 @@ pub(super) fn scenario(seed: u64) -> Option<Scenario> {
     }
     let places = Places::drawn(entropy);
     let csv = random.random_ratio(1, 4);
-    let format = if csv { "csv" } else { "json" };
+    // A stream of its own, so that the others keep their scenarios.
+    let others = ["json", "json", "json", "parquet", "text"];
+    let format = if csv { "csv" } else { others.choose(&mut entropy.fork("changing formats").stream()).expect("five") };
     let mut options = format!("path '{}'", places.input);
     if random.random_ratio(3, 4) {
         options.push_str(&format!(", maxFilesPerTrigger '{}'", random.random_range(1..4)));
@@ -35,14 +37,19 @@ pub(super) fn scenario(seed: u64) -> Option<Scenario> {
     }
     let sink = *["witness", "witness", "json", "csv", "text", "parquet"].choose(&mut random).expect("six");
     let path = if sink == "witness" { String::new() } else { format!("path '{}', ", places.output) };
-    let value = if sink == "text" { "CAST(v AS STRING) AS v" } else { "v" };
+    let (columns, value, there) = match (format, sink) {
+        ("text", "text") => ("value STRING", "value AS v", "value"),
+        ("text", _) => ("value STRING", "CAST(value AS BIGINT) AS v", "value"),
+        (_, "text") => ("v BIGINT", "CAST(v AS STRING) AS v", "v"),
+        _ => ("v BIGINT", "v", "v"),
+    };
     let script = format!(
-        "CREATE TABLE events (v BIGINT)\n  USING {format} OPTIONS ({options});\nCREATE STREAMING TABLE out USING {sink}\n  \
-         OPTIONS ({path}outputMode 'append', checkpointLocation '{}')\n  AS SELECT {value} FROM STREAM events WHERE v IS \
+        "CREATE TABLE events ({columns})\n  USING {format} OPTIONS ({options});\nCREATE STREAMING TABLE out USING {sink}\n  \
+         OPTIONS ({path}outputMode 'append', checkpointLocation '{}')\n  AS SELECT {value} FROM STREAM events WHERE {there} IS \
          NOT NULL;\n",
         places.checkpoint
     );
-    let writer = Writer { random, csv, folder: places.input, files: Vec::new(), values_count: 0, steps: Vec::new() };
+    let writer = Writer { random, format, folder: places.input, files: Vec::new(), values_count: 0, steps: Vec::new() };
     Some(Scenario {
         about: format!("drawn from seed {seed}"),
         seed,
@@ -71,7 +78,7 @@ pub(super) fn faults(seed: u64, trace: &[Effect]) -> Vec<Fault> {
 /// Somebody who writes files and does not care who reads them.
 struct Writer {
     random: ChaCha8Rng,
-    csv: bool,
+    format: &'static str,
     folder: String,
     /// What each file has now; `None`: it is gone.
     files: Vec<Option<Vec<String>>>,
@@ -96,7 +103,7 @@ impl Writer {
     }
 
     fn name(&self, at: usize) -> String {
-        format!("{}/{at}.{}", self.folder, if self.csv { "csv" } else { "json" })
+        format!("{}/{at}.{}", self.folder, self.format)
     }
 
     /// One thing that happens to a file.
@@ -146,7 +153,10 @@ impl Writer {
         let rows = (0..count).map(|_| {
             self.values_count += 1;
             let value = 1_000 + self.values_count;
-            if self.csv { value.to_string() } else { format!("{{\"v\":{value}}}") }
+            match self.format {
+                "csv" | "text" => value.to_string(),
+                _ => format!("{{\"v\":{value}}}"),
+            }
         });
         rows.collect()
     }
@@ -156,7 +166,8 @@ impl Writer {
         let (file, rows) = (self.name(at), self.files[at].clone().unwrap_or_default());
         let ms = self.random.random_range(1..LATER_MS);
         match self.random.random_range(0..6) {
-            0 if !self.csv => {
+            // Half a number is a number, and half a file of Parquet is none.
+            0 if self.format == "json" => {
                 let mut half = rows.clone();
                 if let Some(last) = half.last_mut() {
                     last.truncate(last.len() / 2);

@@ -9,10 +9,12 @@
 //!      ─ fork "places"   ─► what is in the object store, and "requests": what goes wrong there (places.rs)
 //!      ─ fork "ends", "rate" ─► the engine's other sinks; a source without end (rate.rs)
 //!      ─ fork "changing files", "dates" ─► files that others still write (changing.rs), files with odd times
+//!      ─ fork "source formats", "sink formats", "text" ─► which files are not JSON (formats.rs)
 //! ```
 //! Each stream is its own: drawing more rows does not move the faults.
 
 mod changing;
+mod formats;
 mod places;
 mod rate;
 
@@ -39,7 +41,8 @@ const DELAY_US: i64 = 5_000_000;
 
 /// The scenario of a seed, without faults.
 pub fn scenario(seed: u64) -> Scenario {
-    if let Some(scenario) = changing::scenario(seed).or_else(|| rate::scenario(seed)) {
+    let special = changing::scenario(seed).or_else(|| rate::scenario(seed)).or_else(|| formats::text(seed));
+    if let Some(scenario) = special {
         return scenario;
     }
     let entropy = Entropy::from_seed(seed);
@@ -49,12 +52,13 @@ pub fn scenario(seed: u64) -> Scenario {
     let shapes = if grouped { groups::SHAPES } else { SHAPES };
     let shape = shapes.choose_weighted(&mut pipeline, |shape| shape.weight).expect("there are shapes");
     let mode = shape.modes.choose(&mut pipeline).expect("each has a mode");
-    let files = shape.tables.len() == 1 && pipeline.random_ratio(1, 3);
+    let files = (shape.tables.len() == 1 && pipeline.random_ratio(1, 3)).then(|| formats::source(&entropy));
     // Folders of files take append only.
     let sink = match *mode {
         "append" if pipeline.random_ratio(1, 2) => *["json", "parquet"].choose(&mut pipeline).expect("two"),
         _ => other_end(&entropy, mode).unwrap_or("witness"),
     };
+    let sink = formats::folder(&entropy, shape, sink);
     let places = Places::drawn(entropy);
     Scenario {
         about: format!("drawn from seed {seed}"),
@@ -87,13 +91,14 @@ fn is_folder(sink: &str) -> bool {
     matches!(sink, "json" | "parquet" | "csv" | "text")
 }
 
-fn script(shape: &Shape, mode: &str, files: bool, sink: &str, places: &Places) -> String {
+/// `files` is the format of the files that are read; without them tapes are.
+fn script(shape: &Shape, mode: &str, files: Option<&str>, sink: &str, places: &Places) -> String {
     let Places { checkpoint, input, output } = places;
     let mut script = String::new();
     for table in shape.tables {
         let source = match files {
-            true => format!("json OPTIONS (path '{input}', maxFilesPerTrigger '1')"),
-            false => format!("tape OPTIONS (name '{table}', blocksPerTrigger '1')"),
+            Some(format) => format!("{format} OPTIONS (path '{input}', maxFilesPerTrigger '1')"),
+            None => format!("tape OPTIONS (name '{table}', blocksPerTrigger '1')"),
         };
         script.push_str(&format!("CREATE TABLE {table} (ts TIMESTAMP, k STRING, v BIGINT)\n  USING {source};\n"));
     }
@@ -140,25 +145,25 @@ fn settings(random: &mut ChaCha8Rng) -> BTreeMap<u32, BTreeMap<String, String>> 
 }
 
 /// Arrivals and what lies between them.
-fn steps(entropy: &Entropy, tables: &[&str], files: bool, places: &Places) -> Vec<Step> {
+fn steps(entropy: &Entropy, tables: &[&str], files: Option<&str>, places: &Places) -> Vec<Step> {
     let mut random = entropy.fork("steps").stream();
     let mut times = Times::drawn(entropy.fork("rows").stream());
     let mut dates = entropy.fork("dates").stream();
-    let dated = files && dates.random_ratio(1, 4);
+    let dated = files.is_some() && dates.random_ratio(1, 4);
     let mut steps = Vec::new();
     let blocks = if random.random_ratio(1, 20) { random.random_range(10..14) } else { random.random_range(1..8) };
     for block in 0..blocks {
         let rows = times.rows();
         let table = tables.choose(&mut random).expect("each shape has a table");
-        steps.push(if files {
-            Step::Drop { file: format!("{}/{block:03}.json", places.input), rows, torn: false }
-        } else {
-            Step::Add { tape: (*table).to_owned(), rows }
+        let file = files.map(|format| format!("{}/{block:03}.{format}", places.input));
+        steps.push(match file.clone() {
+            Some(file) => Step::Drop { file, rows, torn: false },
+            None => Step::Add { tape: (*table).to_owned(), rows },
         });
-        if dated && dates.random_ratio(2, 3) {
+        if let Some(file) = file.filter(|_| dated && dates.random_ratio(2, 3)) {
             // Two of one moment, one from before all others; none so old that a source may pass it over.
             let modified_ms = *[0, 0, 1_000, 90_000, -1, -86_400_000].choose(&mut dates).expect("six");
-            steps.push(Step::Touch { file: format!("{}/{block:03}.json", places.input), modified_ms });
+            steps.push(Step::Touch { file, modified_ms });
         }
         match random.random_range(0..12) {
             0..5 => steps.push(Step::Settle),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use wavetank_engine::conf::ENCODING_FORMAT;
 
-use super::{GroupJob, LATER_VARIABLES};
+use super::{GroupJob, LATER_VARIABLES, Timing};
 use crate::scenario::{Keep, Scenario, Step};
 use crate::shapes::Shape;
 
@@ -44,14 +44,16 @@ pub const SHAPES: &[Shape] = &[
     of(2, "events", GroupJob::Opened, PLAIN, UPDATE),
 ];
 
-/// Small scenarios for the exhaustive sweep: state and timeouts, variables and timers, initial states. What is measured
-/// by the clock is not among them: a crash takes time.
+/// Small scenarios for the exhaustive sweep: state and timeouts, variables and timers, initial states. Those that are
+/// measured by the clock run a batch a second, and time passes in them, so that what they wait for comes.
 pub fn swept() -> Vec<(&'static str, Scenario)> {
-    let one = |from: &str, job, mode: &str| {
+    let one = |from: &str, job: GroupJob, mode: &str| {
+        let clocked = job.timing() == Timing::Clock;
+        let trigger = if clocked { "trigger '1 second', " } else { "" };
         let script = format!(
             "CREATE TABLE events (ts TIMESTAMP, k STRING, v BIGINT) USING tape OPTIONS (name 'events', blocksPerTrigger \
-             '1');\n{MARKED}CREATE STREAMING TABLE out USING witness\n  OPTIONS (outputMode '{mode}', \
-             checkpointLocation 'checkpoint')\n  AS {PLAIN};"
+             '1');\n{MARKED}CREATE STREAMING TABLE out USING witness\n  OPTIONS ({trigger}outputMode \
+             '{mode}', checkpointLocation 'checkpoint')\n  AS {PLAIN};"
         );
         let shape = of(1, "", job, PLAIN, APPEND);
         let views = shape.scenario_views().into_iter();
@@ -62,11 +64,15 @@ pub fn swept() -> Vec<(&'static str, Scenario)> {
             &[("59", "d", 5), ("35", "c", 6)],
         ];
         let mut steps = vec![];
-        for block in blocks {
+        // A batch a second is much: two blocks show it.
+        for block in &blocks[..if clocked { 2 } else { 3 }] {
             let row = |(second, k, v): &(&str, &str, i64)| {
                 format!(r#"{{"ts":"2024-01-01T00:00:{second}Z","k":"{k}","v":{v}}}"#)
             };
             steps.extend([Step::Add { tape: "events".into(), rows: block.iter().map(row).collect() }, Step::Settle]);
+            if clocked {
+                steps.push(Step::Wait { ms: 2_200 });
+            }
         }
         Scenario { seed: 1, script, views, steps, ..Scenario::default() }
     };
@@ -79,6 +85,8 @@ pub fn swept() -> Vec<(&'static str, Scenario)> {
         ("group state that begins with a state", one("events", GroupJob::Begun, "update")),
         ("a value, a list and a map of each group", one("events", GroupJob::Variables, "update")),
         ("timers of groups", one("e", GroupJob::Alarms, "append")),
+        ("group state with a timeout of the clock", one("events", GroupJob::Visits, "update")),
+        ("lifetimes and timers of the clock", one("events", GroupJob::Lifetimes, "append")),
         ("state variables that change between runs", changing),
     ]
 }
