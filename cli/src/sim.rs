@@ -47,7 +47,7 @@ pub struct Arguments {
     /// With --exhaust: again before and after every how many-th effect of every recovery; 0 for none.
     #[arg(long, default_value_t = 0)]
     recoveries: usize,
-    /// With --exhaust: only the scenarios whose names have this part.
+    /// With --exhaust: only the scenarios whose names have this part; with --barriers: only such barriers.
     #[arg(long, default_value = "")]
     scenario: String,
     /// In the place of seeds: takes every sync and every order of the commit protocol away in turn, and says which crash
@@ -65,13 +65,13 @@ pub fn sim(arguments: &Arguments) -> Outcome {
         return exhaust::exhaust(arguments.jobs, arguments.recoveries, &arguments.scenario);
     }
     if arguments.barriers {
-        return exhaust::barriers(arguments.jobs);
+        return exhaust::barriers(arguments.jobs, &arguments.scenario);
     }
     let draw = drawing(arguments.file.as_deref())?;
     let bar = ProgressBar::new(arguments.seeds.clone().count() as u64);
     bar.set_style(
         // What does not fit into the line is cut: a line that wraps is not taken away again.
-        ProgressStyle::with_template("{bar:20} {pos}/{len} seeds {wide_msg}")
+        ProgressStyle::with_template("{bar:20} {pos}/{len} {wide_msg}")
             .map_err(|error| Error::internal(error.to_string()))?,
     );
     let begun = Instant::now();
@@ -85,8 +85,9 @@ pub fn sim(arguments: &Arguments) -> Outcome {
         subject: &Pipeline,
         stop_at_failure: false,
         progress: &|progress: &Progress, missing: &[&str]| {
-            bar.set_position(progress.seeds_count);
+            // The message first: whoever looks between the two sees no number of the seed before.
             bar.set_message(format!("{} {}", rates(progress, begun.elapsed()), not_reached(missing)));
+            bar.set_position(progress.seeds_count);
             !*asked.borrow()
         },
     };
@@ -153,11 +154,11 @@ pub fn cannot_write(path: &Path, error: &io::Error) -> Error {
 fn rates(progress: &Progress, elapsed: Duration) -> String {
     let per_second = |count: u64| count as f64 / elapsed.as_secs_f64().max(0.001);
     format!(
-        "{:.1} seeds/s, {:.0} batches/s, {:.1} crashes/s, {} failures",
+        "{} failures, {:.1} seeds/s, {:.0} batches/s, {:.1} crashes/s",
+        progress.failures_count,
         per_second(progress.seeds_count),
         per_second(progress.batches_count),
-        per_second(progress.crashes_count),
-        progress.failures_count
+        per_second(progress.crashes_count)
     )
 }
 

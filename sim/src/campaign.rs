@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::blob::SimBlob;
 use crate::draw;
-use crate::effects::{Outcome, kind_of};
+use crate::effects::{Effect, Op, Outcome, kind_of};
 use crate::judge::{baseline_of, judge};
 use crate::oracle::Judged;
 use crate::page;
@@ -275,7 +275,15 @@ impl Report {
         let remote = |part: &str| run.trace.iter().any(|e| SimBlob::key(&e.name).is_some_and(|key| key.contains(part)));
         mark("a checkpoint in an object store", remote("/commits/"));
         mark("a sink in an object store", remote("/_spark_metadata/"));
-        mark("a source in an object store", remote(".json get"));
+        mark("a source in an object store", [".json get", ".parquet get", ".txt get"].iter().any(|part| remote(part)));
+        for format in ["json", "parquet", "csv", "txt"] {
+            let read = |e: &Effect| matches!(e.op, Op::Read | Op::Get) && e.name.contains(&format!(".{format} "));
+            mark(&format!("a file .{format} was read"), run.trace.iter().any(|e| e.name.contains("in/") && read(e)));
+            let written =
+                |e: &Effect| e.op.changes() && e.name.contains("out/part-") && file_of(&e.name).ends_with(format);
+            mark(&format!("a file .{format} was written"), run.trace.iter().any(written));
+        }
+        mark("a table in memory or on a terminal", run.observed.sinks.values().any(|seen| seen.forgets));
         let ended = |why: &str| run.lives.iter().any(|end| matches!(end, LifeEnd::Error(text) if text.contains(why)));
         mark("another writer was met", ended("CONCURRENT_STREAM_LOG_UPDATE"));
         mark("a file was gone when it was read", ended("FAILED_READ_FILE"));
@@ -286,6 +294,11 @@ impl Report {
             mark(&format!("operator {name}"), operators().any(|operator| operator.name == name));
         }
     }
+}
+
+/// The file of an effect.
+fn file_of(name: &str) -> &str {
+    name.rsplit_once(' ').map_or(name, |(file, _)| file)
 }
 
 /// The stateful operators, by Spark's names.

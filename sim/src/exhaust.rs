@@ -117,11 +117,12 @@ mod tests {
 
     #[test]
     fn the_scenarios_reach_what_their_names_say() {
-        let mut traces = String::new();
+        let (mut traces, mut rows) = (String::new(), String::new());
         for (name, scenario) in scenarios() {
             let run = run(&scenario, &Pipeline);
             assert_eq!(judge(&run, &run), [], "{name}");
             traces.extend(run.trace.iter().map(|effect| format!("{}\n", effect.name)));
+            rows.extend(run.observed.sinks.values().flat_map(|seen| seen.all_rows()));
         }
         for reached in [
             ".compact ",
@@ -134,6 +135,10 @@ mod tests {
             "blob://bucket/checkpoint/commits/1 put",
         ] {
             assert!(traces.contains(reached), "no effect {reached}");
+        }
+        // What is waited for by the clock comes; the source without end gives its third batch.
+        for said in ["gone at", "left ", "1970-01-01T00:00:02"] {
+            assert!(rows.contains(said), "no row with {said}: {rows}");
         }
     }
 }
