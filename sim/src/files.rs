@@ -221,7 +221,7 @@ mod tests {
         let gone = [drop("a", &[1]), remove.clone(), Step::Settle];
         let never = [remove.clone(), Step::Settle];
         let too_late = [drop("a", &[1]), Step::Settle, remove, Step::Settle];
-        let cases: [Case; 14] = [
+        let cases: [Case; 15] = [
             (&grown, &[&[1]], true),
             (&grown, &[&[1], &[2]], false),
             (&grown, &[&[1, 2]], false),
