@@ -216,18 +216,21 @@ fn rejects_null(op: Operator) -> bool {
     )
 }
 
-/// Functions whose answer may be other than null although an argument is.
-const TAKES_NULL: [&str; 25] = [
+/// Functions whose answer may be other than null although an argument is, and those of which Spark does not say that it
+/// may not: rounding, and a field of a struct (it may say so of the field).
+const TAKES_NULL: [&str; 28] = [
     "__initial_session",
     "__tumbling_window",
     "array",
     "array_append",
     "array_concat",
     "array_prepend",
+    "bround",
     "coalesce",
     "concat",
     "concat_ws",
     "equal_null",
+    "get_field",
     "greatest",
     "if",
     "ifnull",
@@ -241,6 +244,7 @@ const TAKES_NULL: [&str; 25] = [
     "nullif",
     "nvl",
     "nvl2",
+    "round",
     "struct",
     "xxhash64",
 ];

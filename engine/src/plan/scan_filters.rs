@@ -72,6 +72,8 @@ fn is_sayable(condition: &Expr) -> bool {
         Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => {
             (is_column(left) && is_literal(right)) || (is_literal(left) && is_column(right))
         }
+        // A boolean column.
+        Expr::Column(_) => true,
         Expr::Not(inner) => is_sayable(inner),
         Expr::IsNull(inner) | Expr::IsNotNull(inner) => is_column(inner),
         Expr::InList(list) => is_column(&list.expr) && list.list.iter().all(is_literal),
@@ -138,10 +140,10 @@ mod tests {
             like("%a%"),
             like("a"),
             !col("v").lt(lit(3)),
+            col("b"),
         ];
         let not = [
             col("v").gt(col("w")),
-            col("b"),
             (col("v") + lit(1)).gt(lit(3)),
             character_length(col("k")).gt(lit(3)),
             col("v").gt(lit(3)).or(col("v").gt(col("w"))),
