@@ -162,13 +162,13 @@ pub struct Batch {
     /// Rows in state after the batch, by operator, last of the pipeline first.
     #[serde(rename = "stateRows", default)]
     pub state_rows: Vec<u64>,
-    /// Spark's names of these operators.
+    /// Spark's names of these operators, where it was asked.
     #[serde(rename = "stateOperators", default)]
-    pub state_operators: Vec<String>,
-    /// Late rows, by operator.
+    pub state_operators: Option<Vec<String>>,
+    /// Late rows, by operator, where it was asked.
     #[serde(rename = "droppedByWatermark", default)]
-    pub dropped_by_watermark: Vec<u64>,
-    /// Rows read.
+    pub dropped_by_watermark: Option<Vec<u64>>,
+    /// Rows read, where it was asked.
     #[serde(rename = "inputRows", default)]
     pub input_rows: Option<u64>,
 }

@@ -264,14 +264,14 @@ fn compare(case: &Case, answers: &Answers) -> Outcome {
             return at(format!("expected state rows {:?}, got {state_rows:?}", batch.state_rows));
         }
         let names: Vec<_> = report.state_operators.iter().map(|operator| operator.operator_name).collect();
-        if names != batch.state_operators {
+        if batch.state_operators.as_ref().is_some_and(|expected| names != *expected) {
             return at(format!("expected the operators {:?}, got {names:?}", batch.state_operators));
         }
         let late: Vec<_> =
             report.state_operators.iter().map(|operator| operator.num_rows_dropped_by_watermark).collect();
         // Late groups are counted in each partition that is read.
         let parts = report.state_operators.iter().map(|operator| operator.num_shuffle_partitions).max().unwrap_or(1);
-        if late != batch.dropped_by_watermark && parts == 1 {
+        if batch.dropped_by_watermark.as_ref().is_some_and(|expected| late != *expected && parts == 1) {
             return at(format!("expected {:?} late rows, got {late:?}", batch.dropped_by_watermark));
         }
         read_otherwise |= batch.input_rows.is_some_and(|rows| rows != report.num_input_rows);
