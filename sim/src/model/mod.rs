@@ -46,8 +46,8 @@
 //! * A restart forgets the maxima of the watermark nodes (2); late rows are judged by the watermark of the batch before,
 //!   also across a restart (66).
 //!
-//! Known and left out, because it depends on the size of the data: Spark pushes LEFT SEMI and LEFT ANTI joins below an
-//! aggregation on their left if the right side is small enough for a broadcast. Also open: which rows LIMIT takes from
+//! LEFT SEMI and LEFT ANTI joins sink below an aggregation on their left; Spark does so when the right side is small enough
+//! for a broadcast, which is taken for granted. Open: which rows LIMIT takes from
 //! an operator whose output has no defined order ([`Model::is_determined`]).
 
 mod aggregate;

@@ -90,6 +90,9 @@ impl Resolver<'_> {
                 "[INVALID_SUBQUERY_EXPRESSION.STREAMING_QUERY] Invalid subquery: Streaming query is not allowed in subquery expressions.",
             ),
             Ok(_) => Refusal::beyond("a subquery over a static table"),
+            Err(error) if error.class.as_deref() == Some("UNRESOLVED_COLUMN.WITH_SUGGESTION") => {
+                Refusal::beyond("a subquery that may refer to what is around it")
+            }
             Err(error) => error,
         }
     }

@@ -11,7 +11,7 @@ type Ids = BTreeSet<ColumnId>;
 
 /// Applies all rules.
 pub fn optimize(plan: Plan) -> Plan {
-    let plan = push_down(without_limit_zero(plan), Vec::new());
+    let plan = sink_semi_joins(push_down(without_limit_zero(plan), Vec::new()));
     let plan = collapse(push_down(infer(plan), Vec::new()));
     let wanted = plan.column_ids();
     prune(plan, &wanted)
@@ -26,6 +26,66 @@ fn without_limit_zero(mut plan: Plan) -> Plan {
         *input = without_limit_zero(taken(input));
     }
     plan
+}
+
+/// LEFT SEMI and LEFT ANTI joins sink below aggregations on their left, when keys are all that the condition says of it.
+fn sink_semi_joins(mut plan: Plan) -> Plan {
+    for input in plan.inputs_mut() {
+        *input = sink_semi_joins(taken(input));
+    }
+    let Plan::Join { left, right, kind, condition: Some(condition), op } = plan else { return plan };
+    let join = SemiJoin { right: *right, kind, op };
+    match kind.left_only().then(|| join.below(&left, &condition)).flatten() {
+        Some(sunk) => sunk,
+        None => Plan::Join { left, right: Box::new(join.right), kind, condition: Some(condition), op },
+    }
+}
+
+struct SemiJoin {
+    right: Plan,
+    kind: JoinKind,
+    op: usize,
+}
+
+impl SemiJoin {
+    /// The plan with the join below its next aggregation; `None` if there is none that it can pass.
+    fn below(&self, plan: &Plan, condition: &Expr) -> Option<Plan> {
+        match plan {
+            Plan::Project { input, items } => {
+                let sunk = self.below(input, &substitute(condition, items))?;
+                Some(Plan::Project { input: Box::new(sunk), items: items.clone() })
+            }
+            Plan::Aggregate { input, keys, calls, session, op } if !keys.is_empty() => {
+                let right = self.right.column_ids();
+                let is_key = |id: &ColumnId| right.contains(id) || keys.iter().any(|key| key.id == *id);
+                if !condition.columns().iter().all(is_key) {
+                    return None;
+                }
+                let input = self.below(input, condition).unwrap_or_else(|| self.at(input, condition));
+                let (keys, calls) = (keys.clone(), calls.clone());
+                Some(Plan::Aggregate { input: Box::new(input), keys, calls, session: *session, op: *op })
+            }
+            Plan::Union { inputs, columns } if !self.right.is_streaming() => {
+                let conditions = inputs.iter().map(|input| {
+                    let items: Vec<_> = columns.iter().cloned().zip(input.columns().iter().map(Expr::column)).collect();
+                    substitute(condition, &items)
+                });
+                let sunk: Vec<_> =
+                    inputs.iter().zip(conditions).map(|(input, on)| (self.below(input, &on), input, on)).collect();
+                if sunk.iter().all(|(below, ..)| below.is_none()) {
+                    return None;
+                }
+                let joined = sunk.into_iter().map(|(below, input, on)| below.unwrap_or_else(|| self.at(input, &on)));
+                Some(Plan::Union { inputs: joined.collect(), columns: columns.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    fn at(&self, left: &Plan, condition: &Expr) -> Plan {
+        let (left, right) = (Box::new(left.clone()), Box::new(self.right.clone()));
+        Plan::Join { left, right, kind: self.kind, condition: Some(condition.clone()), op: self.op }
+    }
 }
 
 fn taken(plan: &mut Plan) -> Plan {
