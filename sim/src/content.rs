@@ -37,15 +37,15 @@ impl Contents {
         match schema.and_then(|schema| parquet(schema, rows)) {
             Some(whole) if torn => whole.slice(..whole.len() / 2),
             Some(whole) => whole,
-            None => lines(rows, torn),
+            None => lines(rows, torn).into(),
         }
     }
 }
 
 /// Lines; the last one has no end when the file is `torn`.
-fn lines(rows: &[String], torn: bool) -> Bytes {
+pub(crate) fn lines(rows: &[String], torn: bool) -> String {
     let end = if torn || rows.is_empty() { "" } else { "\n" };
-    format!("{}{end}", rows.join("\n")).into()
+    format!("{}{end}", rows.join("\n"))
 }
 
 fn parquet(schema: &SchemaRef, rows: &[String]) -> Option<Bytes> {

@@ -15,6 +15,7 @@ use wavetank_engine::options::Options;
 use wavetank_engine::sql::script::CreateTable;
 use wavetank_engine::sql::types::spark_type_name;
 
+use crate::content::lines as lines_of;
 use crate::model::{Type, Value, parse_schema, parse_timestamp};
 use crate::runner::{Failure, FailureKind, Run};
 use crate::scenario::{Scenario, Step};
@@ -132,11 +133,13 @@ impl Input {
                 let mut files: BTreeMap<&str, Rows> = BTreeMap::new();
                 for step in &scenario.steps {
                     // Files that change are judged elsewhere.
-                    if let Step::Drop { file, rows, .. } = step {
+                    if let Step::Drop { file, rows, torn } = step
+                        && is_in(file, folder)
+                    {
                         let rows = match lines {
                             Lines::Objects => decode(rows)?,
                             Lines::Values => rows.iter().map(|row| vec![Value::Text(row.clone())]).collect(),
-                            Lines::Whole => vec![vec![Value::Text(format!("{}\n", rows.join("\n")))]],
+                            Lines::Whole => vec![vec![Value::Text(lines_of(rows, *torn))]],
                         };
                         files.insert(file, rows);
                     }
@@ -145,8 +148,7 @@ impl Input {
                 for (step, path) in log {
                     let step = *step as usize;
                     steps.resize(steps.len().max(step + 1), Vec::new());
-                    let is_it = |file: &str| path.ends_with(file) && file.starts_with(folder.as_str());
-                    let known = files.iter().find(|(file, _)| is_it(file));
+                    let known = files.iter().find(|(file, _)| path.ends_with(**file));
                     let (_, rows) = known.ok_or_else(|| format!("{path} was never dropped"))?;
                     steps[step].extend(rows.iter().cloned());
                 }
@@ -159,7 +161,7 @@ impl Input {
     pub fn taken_otherwise_than_once(&self, log: &[(u64, String)], scenario: &Scenario) -> Vec<Failure> {
         let Self::Folder(folder, _) = self else { return Vec::new() };
         let files = scenario.steps.iter().filter_map(|step| match step {
-            Step::Drop { file, .. } if file.starts_with(folder.as_str()) => Some(file),
+            Step::Drop { file, .. } if is_in(file, folder) => Some(file),
             _ => None,
         });
         let counted = files.map(|file| (file, log.iter().filter(|(_, path)| path.ends_with(file.as_str())).count()));
@@ -170,6 +172,11 @@ impl Input {
         })
         .collect()
     }
+}
+
+/// Whether a file is in a folder (`in/0.json` in `in`), and not in one whose name only begins alike.
+fn is_in(file: &str, folder: &str) -> bool {
+    file.strip_prefix(folder.trim_end_matches('/')).is_some_and(|below| below.starts_with('/'))
 }
 
 /// Which file was read in which step, from the file source's own log.

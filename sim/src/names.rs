@@ -77,18 +77,18 @@ pub(crate) fn stable(path: &str) -> String {
         _ => path,
     };
     const UUID_LEN: usize = 36;
-    if path.len() < UUID_LEN || !path.is_ascii() {
+    if path.len() < UUID_LEN {
         return path.to_owned();
     }
     let mut name = String::with_capacity(path.len());
-    let mut at = 0;
-    while at < path.len() {
-        if path.get(at..at + UUID_LEN).is_some_and(is_uuid) {
+    let mut rest = path;
+    while let Some(next) = rest.chars().next() {
+        if rest.get(..UUID_LEN).is_some_and(is_uuid) {
             name.push('*');
-            at += UUID_LEN;
+            rest = &rest[UUID_LEN..];
         } else {
-            name.push(char::from(path.as_bytes()[at]));
-            at += 1;
+            name.push(next);
+            rest = &rest[next.len_utf8()..];
         }
     }
     name
@@ -127,7 +127,7 @@ mod tests {
             (".wt-tmp-1f-0-metadata", "metadata.tmp"),
             ("out/part-0-6ba7b810-9dad-11d1-80b4-00c04fd430c8.json", "out/part-0-*.json"),
             ("out/6ba7b810-9dad-11d1-80b4-00c04fd430cX", "out/6ba7b810-9dad-11d1-80b4-00c04fd430cX"),
-            ("out/überall/6ba7b810-9dad-11d1-80b4-00c04fd430c8", "out/überall/6ba7b810-9dad-11d1-80b4-00c04fd430c8"),
+            ("out/überall/6ba7b810-9dad-11d1-80b4-00c04fd430c8", "out/überall/*"),
         ] {
             assert_eq!(stable(path), name);
         }

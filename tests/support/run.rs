@@ -269,7 +269,7 @@ fn compare(case: &Case, answers: &Answers) -> Outcome {
         }
         let late: Vec<_> =
             report.state_operators.iter().map(|operator| operator.num_rows_dropped_by_watermark).collect();
-        // Late groups are counted in each partition that is read.
+        // Late groups are counted in each partition that is read; layouts of several read in several.
         let parts = report.state_operators.iter().map(|operator| operator.num_shuffle_partitions).max().unwrap_or(1);
         if batch.dropped_by_watermark.as_ref().is_some_and(|expected| late != *expected && parts == 1) {
             return at(format!("expected {:?} late rows, got {late:?}", batch.dropped_by_watermark));

@@ -32,7 +32,6 @@ pub(super) fn expire_old(
         return Ok(());
     }
     let mut cursor = store.without_expiry()?;
-    let mut puts = vec![];
     loop {
         let start = cursor.next;
         let Some(rows) = store.next_rows(&mut cursor)? else { break };
@@ -42,12 +41,9 @@ pub(super) fn expire_old(
             let slots = &cursor.slots[start..cursor.next];
             let slots: Vec<_> = known.values().set_indices().map(|row| slots[row]).collect();
             let values = rows.values.iter().map(|column| filter(column, &known)).collect::<Result<Vec<_>, _>>()?;
-            let expiry: Int64Array = expiry.iter().flatten().map(Some).collect();
-            puts.push((slots, values, expiry));
+            // Entries that were read already are put: what the cursor has yet to read stays as it is.
+            store.put_slots(&slots, &values, Some(&expiry.iter().flatten().map(Some).collect()))?;
         }
-    }
-    for (slots, values, expiry) in puts {
-        store.put_slots(&slots, &values, Some(&expiry))?;
     }
     Ok(())
 }

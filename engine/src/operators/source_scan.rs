@@ -2,7 +2,8 @@
 //!
 //! The full version has to handle: any number of splits per batch over a fixed number of partitions (dealt round
 //! robin, so partition k always reads the same splits again), a batch without news (no splits), the same source under
-//! two projections in one plan (two leaves), and counting the rows that come out for the progress report (after a filter that belongs to the scan).
+//! two projections in one plan (two leaves), and counting the rows that come out for the progress report (after a filter
+//! that belongs to the scan).
 
 use std::fmt;
 use std::sync::Arc;
@@ -107,9 +108,9 @@ impl ExecutionPlan for SourceScanExec {
 
     fn apply_expressions(
         &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        self.filter.as_ref().map_or(Ok(TreeNodeRecursion::Continue), f)
     }
 
     fn replace_children(

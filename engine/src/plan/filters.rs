@@ -25,6 +25,7 @@ use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 
 use super::join_condition::{conjuncts, looks_only_at};
+use super::null_rejection::columns_that_reject_null;
 use super::relation::is_streaming;
 use super::semi_joins::{column_at, is_subquery, joins_of_subqueries, sink_semi_joins, unaliased, with_columns};
 use crate::error::Result;
@@ -177,74 +178,3 @@ fn constraints(plan: &LogicalPlan) -> Vec<Expr> {
         other => in_schema(other.inputs().into_iter().flat_map(constraints).collect()),
     }
 }
-
-/// Columns that must not be null if the condition is to be true (Spark: `NullIntolerant`).
-pub(super) fn columns_that_reject_null(expr: &Expr, found: &mut BTreeSet<Column>) {
-    let mut both = |a: &Expr, b: &Expr| {
-        columns_that_reject_null(a, found);
-        columns_that_reject_null(b, found);
-    };
-    match expr {
-        Expr::Column(column) => {
-            found.insert(column.clone());
-        }
-        Expr::Alias(alias) => columns_that_reject_null(&alias.expr, found),
-        Expr::Cast(cast) => columns_that_reject_null(&cast.expr, found),
-        Expr::TryCast(cast) => columns_that_reject_null(&cast.expr, found),
-        Expr::Negative(inner) | Expr::IsNotNull(inner) => columns_that_reject_null(inner, found),
-        Expr::Not(inner) => match inner.as_ref() {
-            Expr::IsNull(tested) => columns_that_reject_null(tested, found),
-            other => columns_that_reject_null(other, found),
-        },
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) if rejects_null(*op) => both(left, right),
-        Expr::Like(like) => both(&like.expr, &like.pattern),
-        Expr::Between(between) => {
-            both(&between.low, &between.high);
-            columns_that_reject_null(&between.expr, found);
-        }
-        Expr::ScalarFunction(call) if !TAKES_NULL.contains(&call.name()) => {
-            call.args.iter().for_each(|arg| columns_that_reject_null(arg, found));
-        }
-        _ => {}
-    }
-}
-
-fn rejects_null(op: Operator) -> bool {
-    !matches!(
-        op,
-        Operator::And | Operator::Or | Operator::IsDistinctFrom | Operator::IsNotDistinctFrom | Operator::StringConcat
-    )
-}
-
-/// Functions whose answer may be other than null although an argument is, and those of which Spark does not say that it
-/// may not: rounding, and a field of a struct (it may say so of the field).
-const TAKES_NULL: [&str; 28] = [
-    "__initial_session",
-    "__tumbling_window",
-    "array",
-    "array_append",
-    "array_concat",
-    "array_prepend",
-    "bround",
-    "coalesce",
-    "concat",
-    "concat_ws",
-    "equal_null",
-    "get_field",
-    "greatest",
-    "if",
-    "ifnull",
-    "isnan",
-    "isnotnull",
-    "isnull",
-    "least",
-    "make_array",
-    "map",
-    "named_struct",
-    "nullif",
-    "nvl",
-    "nvl2",
-    "round",
-    "struct",
-    "xxhash64",
-];

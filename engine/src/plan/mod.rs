@@ -19,6 +19,7 @@ pub mod join_condition;
 mod join_operator;
 pub mod limit;
 pub mod nodes;
+mod null_rejection;
 mod panes;
 mod partial;
 pub mod physical;

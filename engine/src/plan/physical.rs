@@ -153,10 +153,9 @@ pub fn plan_logical(
     Ok(LogicalQuery { numbered, mode, counts, has_watermark, context, bindings, propagation })
 }
 
-/// The first two compute `window.end` and the like near the leaves, under a name of their own: a filter on it would then
-/// no longer look like one on event time, and slip below a watermark node (`spec/02` section 2). The last drops null keys
-/// of joins that were conditions with subqueries; for other joins `place_filters` does it.
-const NOT_OVER_STREAMS: [&str; 3] = ["extract_leaf_expressions", "push_down_leaf_projections", "filter_null_join_keys"];
+/// Computes `window.end` and the like near the leaves, under a name of their own: a filter on it would then
+/// no longer look like one on event time, and slip below a watermark node (`spec/02` section 2).
+const NOT_OVER_STREAMS: [&str; 2] = ["extract_leaf_expressions", "push_down_leaf_projections"];
 
 /// DataFusion's optimizer without the rules that do not hold for streams, and with filters in the scans that take them.
 fn streaming_optimizer(session: &SessionState) -> Optimizer {

@@ -15,8 +15,8 @@ use datafusion::logical_expr::{Between, BinaryExpr, Expr, Filter, Like, LogicalP
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-use super::filters::columns_that_reject_null;
 use super::join_condition::conjuncts;
+use super::null_rejection::columns_that_reject_null;
 
 /// Puts such filters into the scans that take them. To be run before the last `optimize_projections`.
 #[derive(Debug)]

@@ -79,7 +79,7 @@ struct Subqueries {
 
 fn subqueries_of(plan: &LogicalPlan) -> PlanResult<Subqueries> {
     let mut found = Subqueries::default();
-    plan.apply(|node| {
+    plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|part| {
                 let subquery = match part {
@@ -202,6 +202,11 @@ impl Sinking<'_> {
             }
             // A condition among conditions; an explicit join stays above filters in Spark.
             LogicalPlan::Filter(filter) if was_condition => self.sink(&filter.input, condition)?.map(again).transpose(),
+            // Past a join of the same kind: rows that either rejects are rejected, in any order.
+            LogicalPlan::Join(inner) if matches!(inner.join_type, JoinType::LeftSemi | JoinType::LeftAnti) => {
+                let Some(left) = self.sink(&inner.left, condition)? else { return Ok(None) };
+                Ok(Some(LogicalPlan::Join(Join { left: Arc::new(left), ..inner.clone() })))
+            }
             // Each input is joined; a stream on the right would be read once for each.
             LogicalPlan::Union(union) if !is_streaming(&self.join.right) => {
                 let mut sunk = false;
@@ -242,6 +247,9 @@ impl Sinking<'_> {
             None => (!right.has_column(column)).then(|| column.clone()),
         };
         let unmarked = |expr: &Expr| with_columns(expr, &unmark);
+        if self.join.on.iter().any(|(_, right)| right.column_refs().into_iter().any(|column| left.has_column(column))) {
+            return Ok(None);
+        }
         let keys = condition.keys.iter().zip(&self.join.on);
         let Some(on) = keys.map(|(left, (_, right))| Some((unmarked(left)?, right.clone()))).collect::<Option<_>>()
         else {

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use super::calls::{call, cast, positional, rewrite_call, text};
 use super::names::{string_arguments, type_text};
 use super::resolve::{Resolver, quoted};
-use super::row_in_subquery::row_in_subquery;
+use super::row_in_subquery::{aggregates_in_a_row, is_row_in, negated_row_in, row_in_subquery};
 use super::scope::{Columns, Found, Names, Relation, Scope, place, quote};
 use super::{INTERVAL_CALL, TYPED_CALL, WATERMARK_CALL};
 use crate::error::{Error, Result};
@@ -143,6 +143,10 @@ impl Walk<'_, '_, '_> {
                 }
                 _ => self.expr(inner)?,
             },
+            Expr::UnaryOp { op: UnaryOperator::Not | UnaryOperator::BangNot, expr: inner } if is_row_in(inner) => {
+                *expr = negated_row_in(inner);
+                self.expr(expr)?;
+            }
             Expr::UnaryOp { op, expr: inner } => {
                 if *op == UnaryOperator::BangNot {
                     *op = UnaryOperator::Not;
@@ -189,6 +193,9 @@ impl Walk<'_, '_, '_> {
             Expr::Subquery(query) => self.subquery(query)?,
             Expr::Exists { subquery, .. } => self.subquery(subquery)?,
             Expr::InSubquery { expr: value, subquery, negated } => {
+                if matches!(value.as_ref(), Expr::Tuple(_)) && self.resolver.aggregates(value) {
+                    return Err(aggregates_in_a_row());
+                }
                 self.expr(value)?;
                 let columns = self.resolver.query(subquery, Some(self.names))?;
                 if let Expr::Tuple(values) = value.as_mut() {

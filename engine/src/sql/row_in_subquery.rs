@@ -46,6 +46,35 @@ pub(super) fn row_in_subquery(values: Vec<Expr>, subquery: &Query, columns: &Col
     Ok(Expr::Exists { subquery: Box::new(exists), negated })
 }
 
+/// Whether this is `(a, b) [NOT] IN (SELECT ..)`, perhaps in parentheses.
+pub(super) fn is_row_in(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_row_in(inner),
+        Expr::InSubquery { expr, .. } => matches!(expr.as_ref(), Expr::Tuple(_)),
+        _ => false,
+    }
+}
+
+/// `NOT (a, b) IN (SELECT ..)` is `(a, b) NOT IN (SELECT ..)`: an EXISTS that is turned round would not know of nulls.
+pub(super) fn negated_row_in(expr: &Expr) -> Expr {
+    match expr {
+        Expr::Nested(inner) => negated_row_in(inner),
+        Expr::InSubquery { expr, subquery, negated } => {
+            Expr::InSubquery { expr: expr.clone(), subquery: subquery.clone(), negated: !negated }
+        }
+        other => other.clone(),
+    }
+}
+
+/// `HAVING (k, count(*)) IN (SELECT ..)`: the values would be asked for where there are no groups.
+pub(super) fn aggregates_in_a_row() -> Error {
+    Error::analysis_class(
+        "WAVETANK_NOT_SUPPORTED_YET",
+        "An aggregate cannot be part of a row that is looked for in a subquery. Aggregate in a subquery in FROM, and compare its \
+         columns around it.",
+    )
+}
+
 fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
 }

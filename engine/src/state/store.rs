@@ -60,7 +60,7 @@ impl StateRows {
 }
 
 /// Entries yet to be read, as plain numbers; give it to [`StateStore::next_rows`] until that answers `None`. It holds
-/// until the batch ends, or until one of its entries is put again.
+/// until the batch ends, or until one of its entries that is yet to be read is put again.
 #[derive(Clone, Debug, Default)]
 pub struct Cursor {
     /// The entries, in order.
