@@ -247,22 +247,22 @@ impl Disk {
             return Ok((meta, 0..bytes.len() as u64, bytes));
         }
         let first = self.read_piece(&path, &range, &stat, false)?;
+        // Who asks for one version must not get bytes of another one that came since it was looked at.
+        if options.if_match.is_some() && self.file_stat(&path)? != stat {
+            return Err(changed(&path));
+        }
         Ok((meta, range, first))
     }
 
     /// The first piece of a range, of a file that still looks as it did.
     pub(super) fn read_piece(&self, path: &FsPath, range: &Range<u64>, stat: &Stat, look: bool) -> Result<Bytes> {
-        let changed = || {
-            let text = "the file changed while it was read; files must be moved into place whole";
-            refused("reading", path, io::Error::other(text))
-        };
         if look && self.file_stat(path)? != *stat {
-            return Err(changed());
+            return Err(changed(path));
         }
         let piece = range.start..range.end.min(range.start + READ_CHUNK_BYTES);
         let bytes = self.posix.read(path, Some(piece.clone())).map_err(|error| refused("reading", path, error))?;
         if bytes.len() as u64 != piece.end - piece.start {
-            return Err(changed());
+            return Err(changed(path));
         }
         Ok(bytes)
     }
@@ -373,6 +373,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn below(folder: &Path, name: &str) -> Result<Path> {
     Ok(Path::parse(if folder.is_root() { name.to_string() } else { format!("{folder}/{name}") })?)
+}
+
+fn changed(path: &FsPath) -> Error {
+    let text = "the file changed while it was read; files must be moved into place whole";
+    refused("reading", path, io::Error::other(text))
 }
 
 fn meta(location: Path, stat: Stat) -> ObjectMeta {

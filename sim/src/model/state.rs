@@ -1,6 +1,6 @@
 //! The stateful operators: what each keeps, what a batch does to it, what it forgets and when it wants another batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::OutputMode;
 use super::aggregate::Buffer;
@@ -221,15 +221,20 @@ impl Batch<'_> {
         let at = index_of(keys, session)?;
         let in_row = index_of(&input.columns(), session)?;
         let marked = keys[at].delay_ms.is_some();
+        let columns = input.columns();
+        let places = keys.iter().map(|key| index_of(&columns, key.id)).collect::<Result<Vec<_>, _>>()?;
+        // Equal initial sessions of a key are one by the time that late ones are counted.
+        let mut late = BTreeSet::new();
         let mut in_time = Vec::new();
         for row in self.run(input)? {
             if marked && is_up_to(&row.values[in_row], self.late_ms[op]) {
-                self.dropped[op] += 1;
+                late.insert(places.iter().map(|at| row.values[*at].clone()).collect::<Vec<_>>());
                 self.note(&row.from, Bucket::Late);
             } else {
                 in_time.push(row);
             }
         }
+        self.dropped[op] += late.len() as u64;
         let batch = self.partial(in_time, input, keys, calls)?;
         let State::Sessions(mut all) = std::mem::replace(&mut self.states[op], State::Passed(None)) else {
             return wrong_state();

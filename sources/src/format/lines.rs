@@ -64,6 +64,14 @@ impl FileBytes {
                     self.uri
                 ),
             },
+            object_store::Error::Precondition { .. } => Error::Data {
+                class: Some("FAILED_READ_FILE.NO_HINT".into()),
+                message: format!(
+                    "Encountered error while reading file {}: the file changed while it was read. Start the query again, and \
+                     write files under another name (starting with _ or .) and rename them when they are complete.",
+                    self.uri
+                ),
+            },
             other => other.into(),
         }
     }

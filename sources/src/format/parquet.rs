@@ -5,7 +5,7 @@
 //! otherwise. A row group belongs to the piece in which its middle byte lies.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, ListArray, MapArray, PrimitiveArray, RecordBatch, RecordBatchOptions, StructArray,
@@ -18,6 +18,7 @@ use arrow::datatypes::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use object_store::{GetOptions, OBJECT_STORE_COALESCE_DEFAULT, coalesce_ranges};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
@@ -32,7 +33,7 @@ use crate::format::lines::FileBytes;
 
 /// One piece of a Parquet file, being read.
 pub(crate) struct ParquetReader {
-    file: FileBytes,
+    file: Pinned,
     schema: SchemaRef,
     /// For each wanted column, its place in what is read; `None` for a column that the file lacks.
     places: Vec<Option<usize>>,
@@ -40,7 +41,7 @@ pub(crate) struct ParquetReader {
 }
 
 enum Rows {
-    Stream(Box<ParquetRecordBatchStream<FileBytes>>),
+    Stream(Box<ParquetRecordBatchStream<Pinned>>),
     /// No column of the file is wanted, only how many rows it has.
     Count(usize),
 }
@@ -48,12 +49,13 @@ enum Rows {
 impl ParquetReader {
     /// Opens the row groups of a piece.
     pub(crate) async fn open(file: FileBytes, range: Range<u64>, schema: SchemaRef) -> Result<Self> {
+        let file = Pinned::new(file);
         let metadata = load(&file).await?;
         let roots = metadata.schema().fields();
         let mut wanted = Vec::new();
         let mut places = Vec::new();
         for field in schema.fields() {
-            let root = find(roots, field.name(), &file)?;
+            let root = find(roots, field.name(), &file.bytes)?;
             places.push(root);
             wanted.extend(root);
         }
@@ -77,7 +79,7 @@ impl ParquetReader {
             let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted);
             let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file.clone(), metadata);
             let builder = builder.with_projection(mask).with_row_groups(groups).with_batch_size(BATCH_ROWS);
-            Rows::Stream(Box::new(builder.build().map_err(|error| read_error(&file, error))?))
+            Rows::Stream(Box::new(builder.build().map_err(|error| read_error(&file.bytes, error))?))
         };
         Ok(Self { file, schema, places, rows })
     }
@@ -94,7 +96,7 @@ impl ParquetReader {
             Rows::Stream(stream) => match stream.next().await {
                 None => return Ok(None),
                 Some(batch) => {
-                    let batch = batch.map_err(|error| read_error(&self.file, error))?;
+                    let batch = batch.map_err(|error| read_error(&self.file.bytes, error))?;
                     (batch.columns().to_vec(), batch.num_rows())
                 }
             },
@@ -103,7 +105,7 @@ impl ParquetReader {
             None => Ok(new_null_array(field.data_type(), rows_count)),
             Some(place) => adapt(&columns[*place], field.data_type()).ok_or_else(|| {
                 let found = columns[*place].data_type();
-                mismatch(&self.file, field, found)
+                mismatch(&self.file.bytes, field, found)
             }),
         });
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
@@ -114,7 +116,7 @@ impl ParquetReader {
 
 /// The columns of a file as Spark's types, for a table without a schema.
 pub(crate) async fn infer(file: &FileBytes) -> Result<Schema> {
-    let metadata = load(file).await?;
+    let metadata = load(&Pinned::new(file.clone())).await?;
     Ok(Schema::new(
         metadata
             .schema()
@@ -127,10 +129,10 @@ pub(crate) async fn infer(file: &FileBytes) -> Result<Schema> {
     ))
 }
 
-async fn load(file: &FileBytes) -> Result<ArrowReaderMetadata> {
+async fn load(file: &Pinned) -> Result<ArrowReaderMetadata> {
     // The file's own types count, not the Arrow types of who wrote it.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    ArrowReaderMetadata::load_async(&mut file.clone(), options).await.map_err(|error| read_error(file, error))
+    ArrowReaderMetadata::load_async(&mut file.clone(), options).await.map_err(|error| read_error(&file.bytes, error))
 }
 
 fn read_error(file: &FileBytes, error: ParquetError) -> Error {
@@ -272,15 +274,46 @@ fn is_lossless(source: &DataType, target: &DataType) -> bool {
     }
 }
 
-impl AsyncFileReader for FileBytes {
+/// One version of a file: whatever is read of it, in however many requests, is of the version of the first one.
+#[derive(Clone)]
+struct Pinned {
+    bytes: FileBytes,
+    e_tag: Arc<OnceLock<Option<String>>>,
+}
+
+impl Pinned {
+    fn new(bytes: FileBytes) -> Self {
+        Self { bytes, e_tag: Arc::default() }
+    }
+
+    /// Some bytes of that version; an error when the file is another one by now.
+    async fn range(&self, range: Range<u64>) -> object_store::Result<Bytes> {
+        let (location, if_match) = (&self.bytes.location, self.e_tag.get().cloned().flatten());
+        let options = GetOptions { range: Some(range.into()), if_match, ..GetOptions::default() };
+        let found = self.bytes.store.get_opts(location, options).await?;
+        if found.meta.size != self.bytes.size {
+            let source = format!("{} bytes have become {}", self.bytes.size, found.meta.size).into();
+            return Err(object_store::Error::Precondition { path: location.to_string(), source });
+        }
+        self.e_tag.get_or_init(|| found.meta.e_tag.clone());
+        found.bytes().await
+    }
+}
+
+impl AsyncFileReader for Pinned {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        async move { self.range(range).await.map_err(|error| ParquetError::External(Box::new(error))) }.boxed()
+        async move {
+            let bytes = Self::range(self, range).await;
+            bytes.map_err(|error| ParquetError::External(Box::new(self.bytes.read_error(error))))
+        }
+        .boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
         async move {
-            let bytes = self.store.get_ranges(&self.location, &ranges).await;
-            bytes.map_err(|error| ParquetError::External(Box::new(self.read_error(error))))
+            let fetch = |range| Self::range(self, range);
+            let bytes = coalesce_ranges(&ranges, fetch, OBJECT_STORE_COALESCE_DEFAULT).await;
+            bytes.map_err(|error| ParquetError::External(Box::new(self.bytes.read_error(error))))
         }
         .boxed()
     }
@@ -290,7 +323,7 @@ impl AsyncFileReader for FileBytes {
         _: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
         async move {
-            let size = self.size;
+            let size = self.bytes.size;
             let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(64 << 10));
             reader.load_and_finish(self, size).await.map(Arc::new)
         }
