@@ -8,8 +8,7 @@ use wavetank::prelude::*;
 use wavetank::sinks::{ForeachBatch, ForeachBatchProvider};
 use wavetank::{Environment, Error};
 
-#[allow(dead_code, reason = "other tests need more of it")]
-mod support;
+use crate::support::compare::rows_of;
 
 const COLUMNS: &str = "k STRING, c STRING, v INT";
 
@@ -130,11 +129,7 @@ fn sorted(text: &str) -> Vec<String> {
 }
 
 fn text(rows: &[arrow::array::RecordBatch]) -> String {
-    support::compare::rows_of(rows)
-        .into_iter()
-        .map(|row| serde_json::Value::Array(row).to_string())
-        .collect::<Vec<_>>()
-        .join(" ")
+    rows_of(rows).into_iter().map(|row| serde_json::Value::Array(row).to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// Static queries with the answers of Spark 4.3.0.

@@ -9,11 +9,8 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-#[allow(dead_code, reason = "other tests need more of it")]
-mod support;
-
-use support::case::{Batch, Case, Expect, Source, Table, View};
-use support::run::{Layout, Outcome, run};
+use crate::support::case::{Batch, Case, Expect, Source, Table, View};
+use crate::support::run::{Layout, Outcome, run};
 
 /// `matrix.toml`.
 #[derive(Deserialize)]

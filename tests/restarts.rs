@@ -11,14 +11,11 @@ use wavetank::prelude::*;
 use wavetank::sinks::{ForeachBatch, ForeachBatchProvider};
 use wavetank::{Environment, Error};
 
-#[allow(dead_code, reason = "other tests need more of it")]
-mod support;
 
-#[path = "restarts/changes.rs"]
 mod changes;
-#[path = "restarts/groups.rs"]
 mod groups;
 
+use crate::support;
 use changes::Expect::{Answers, Refused};
 use changes::{COUNTS, Change, JOB, Job, changes};
 

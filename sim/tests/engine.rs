@@ -136,7 +136,7 @@ fn two_processes_have_the_same_effects() {
     }
     assert!(trace.len() > 50, "{trace:?}");
     let child = std::process::Command::new(std::env::current_exe().expect("this test"))
-        .args(["two_processes_have_the_same_effects", "--exact", "--nocapture"])
+        .args(["engine::two_processes_have_the_same_effects", "--exact", "--nocapture"])
         .env(CHILD, "1")
         .current_dir("/")
         .output()

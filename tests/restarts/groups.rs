@@ -22,7 +22,8 @@ use wavetank::prelude::*;
 use wavetank::sinks::{ForeachBatch, ForeachBatchProvider};
 use wavetank::{Environment, Error};
 
-use super::{files, input, stream, support};
+use super::{files, input, stream};
+use crate::support;
 
 const ANSWERS: &str = include_str!("spark-4.3.0.json");
 

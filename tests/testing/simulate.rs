@@ -117,7 +117,7 @@ fn forgetful() -> Job {
 fn a_job_that_keeps_something_in_memory_is_found_and_shrunk() {
     let page = simulate(forgetful()).try_run().unwrap_err();
     let replay = "replay: WAVETANK_SEED=";
-    let name = "cargo test simulate::a_job_that_keeps_something_in_memory_is_found_and_shrunk\n";
+    let name = "cargo test testing::simulate::a_job_that_keeps_something_in_memory_is_found_and_shrunk\n";
     assert!(page.starts_with("✗ ") && page.contains(replay) && page.contains(name), "{page}");
     let faults = page.lines().filter(|line| line.trim_start().starts_with("fault ")).count();
     let rows = page.lines().filter(|line| line.trim_start().starts_with("{\"v\"")).count();
@@ -176,7 +176,7 @@ fn told_seeds() {
 fn the_environment_chooses_seeds_and_threads() {
     let told = |variables: &[(&str, &str)]| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "simulate::told_seeds", "--nocapture"]).envs(variables.iter().copied());
+        command.args(["--exact", "testing::simulate::told_seeds", "--nocapture"]).envs(variables.iter().copied());
         let output = command.output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     };

@@ -5,7 +5,7 @@ use wavetank::engine::dataframe::DataFrame;
 use wavetank::prelude::*;
 use wavetank::testing::{Job, Start};
 
-use crate::notation::{differs, scenarios};
+use super::notation::{differs, scenarios};
 
 /// A view that a scenario reads: its name, its query, and event time with its delay.
 type View = (&'static str, &'static str, Option<(&'static str, &'static str)>);

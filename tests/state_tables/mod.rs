@@ -10,10 +10,8 @@ use wavetank::prelude::*;
 use wavetank::{Environment, Error};
 
 mod keeper;
-#[allow(dead_code, reason = "other tests need more of it")]
-#[path = "../support/mod.rs"]
-mod support;
 
+use crate::support;
 use keeper::Keeper;
 
 /// What is kept, by which query, and what reading it answers: options (`name=value ..`) and the rows.
