@@ -109,6 +109,7 @@ async fn main() -> wavetank::Result<()> {
         .trigger(Trigger::processing_time("1 second")?)
         .start()
         .await?;
+    // An example to look at: it runs for as long as it is told on the command line.
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     query.stop().await
 }

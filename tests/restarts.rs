@@ -11,13 +11,13 @@ use wavetank::prelude::*;
 use wavetank::sinks::{ForeachBatch, ForeachBatchProvider};
 use wavetank::{Environment, Error};
 
-
 mod changes;
 mod groups;
 
 use crate::support;
 use changes::Expect::{Answers, Refused};
 use changes::{COUNTS, Change, JOB, Job, changes};
+use support::files::files;
 
 /// Rows of `spec/08` about what this version does not have (sources named in an offset log of version 2, Kafka, Spark's
 /// own upgrades), and those of user functions, which have a table of their own (`groups`).
@@ -219,24 +219,6 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).expect("a copied file");
         }
     }
-}
-
-/// Every file below a folder, with its bytes.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(folder) else { continue };
-        for entry in entries {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.to_string_lossy().into_owned(), std::fs::read(&path).expect("a readable file"));
-            }
-        }
-    }
-    found
 }
 
 /// What was kept before there was a watermark leaves when it has passed, as Spark 4.3.0 counts it (the same input, one

@@ -51,6 +51,7 @@ impl Clock for SystemClock {
             loop {
                 let left_us = deadline_us.saturating_sub(wall_us());
                 let Some(left_us) = u64::try_from(left_us).ok().filter(|us| *us > 0) else { return };
+                // The one place that really waits: everybody else asks a `Clock`, in simulated worlds a virtual one.
                 tokio::time::sleep(Duration::from_micros(left_us).min(LONGEST_SLEEP)).await;
             }
         }

@@ -1,6 +1,5 @@
 //! The state of every stateful operator, read back as tables: `statestore` and `state-metadata` (`spec/04` section 10).
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use datafusion::prelude::col;
@@ -13,6 +12,7 @@ mod keeper;
 
 use crate::support;
 use keeper::Keeper;
+use support::files::files;
 
 /// What is kept, by which query, and what reading it answers: options (`name=value ..`) and the rows.
 struct Kept {
@@ -550,21 +550,4 @@ async fn read(folder: &Path, options: &str) -> Result<Vec<String>, Error> {
     let mut rows: Vec<_> = rows.into_iter().map(row).collect();
     rows.sort();
     Ok(rows)
-}
-
-/// Every file below a folder, with its bytes.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a readable folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                found.insert(path.to_string_lossy().into_owned(), std::fs::read(&path).expect("a readable file"));
-            }
-        }
-    }
-    found
 }

@@ -2,5 +2,7 @@
 
 pub mod case;
 pub mod compare;
+#[allow(dead_code, reason = "conformance looks at no folders")]
+pub mod files;
 pub mod groups;
 pub mod run;

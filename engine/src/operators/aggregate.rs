@@ -143,6 +143,7 @@ impl StatefulWork for Aggregation {
                 store: store.as_mut(),
                 watermarks: task.watermarks(),
                 schema: &task.schema,
+                is_first_batch: task.is_first_batch(),
                 numbers: OperatorNumbers::default(),
             };
             let out = run.run(partials)?;
@@ -159,6 +160,7 @@ struct PartitionRun<'a> {
     store: &'a mut dyn StateStore,
     watermarks: OperatorWatermarks,
     schema: &'a SchemaRef,
+    is_first_batch: bool,
     numbers: OperatorNumbers,
 }
 
@@ -186,7 +188,7 @@ impl PartitionRun<'_> {
 
     fn expire_old(&mut self) -> Result<()> {
         let Some(key) = self.aggregation.event_time_key else { return Ok(()) };
-        expire_old(self.operator, self.store, |rows| at_event_time(&rows.keys[key]))
+        expire_old(self.is_first_batch, self.store, |rows| at_event_time(&rows.keys[key]))
     }
 
     /// Drops groups whose event time is at or before the late watermark; complete mode keeps all.

@@ -100,6 +100,7 @@ impl StatefulWork for Deduplication {
             deduplication: self,
             store: task.store()?,
             watermarks: task.watermarks(),
+            is_first_batch: task.is_first_batch(),
             operator: task.operator,
             numbers: OperatorNumbers { duplicates: Some(0), ..Default::default() },
         };
@@ -123,6 +124,7 @@ struct PartitionRun {
     operator: Arc<StatefulOperator>,
     store: SharedStore,
     watermarks: OperatorWatermarks,
+    is_first_batch: bool,
     numbers: OperatorNumbers,
 }
 
@@ -195,7 +197,7 @@ impl PartitionRun {
             let started_us = self.operator.clock.monotonic_us();
             let mut store = self.store.lock().await;
             if let Some(key) = self.deduplication.event_time_key() {
-                expire_old(&self.operator, store.as_mut(), |rows| at_event_time(&rows.keys[key]))?;
+                expire_old(self.is_first_batch, store.as_mut(), |rows| at_event_time(&rows.keys[key]))?;
             }
             let evicted = store.evict(Until::AtOrBefore(self.watermarks.evict_us()))?;
             drop(store);

@@ -10,7 +10,6 @@ use arrow::compute::{filter, is_not_null};
 use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::error::Result;
 
-use super::stateful::StatefulOperator;
 use super::watermark::event_time_micros;
 use crate::state::{StateRows, StateStore};
 
@@ -22,13 +21,13 @@ pub(super) fn at_event_time(times: &ArrayRef) -> Result<Int64Array> {
     Ok(Int64Array::new(times.values().clone(), times.nulls().cloned()))
 }
 
-/// Gives the entries of a store without expiry the one of `expiry_of`, if the operator is in the first batch of its run.
+/// Gives the entries of a store without expiry the one of `expiry_of`, in the first batch of a run.
 pub(super) fn expire_old(
-    operator: &StatefulOperator,
+    is_first_batch: bool,
     store: &mut dyn StateStore,
     expiry_of: impl Fn(&StateRows) -> Result<Int64Array>,
 ) -> Result<()> {
-    if !operator.is_in_first_batch() {
+    if !is_first_batch {
         return Ok(());
     }
     let mut cursor = store.without_expiry()?;

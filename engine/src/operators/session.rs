@@ -110,6 +110,7 @@ impl StatefulWork for SessionAggregation {
                 store: store.as_mut(),
                 watermarks: task.watermarks(),
                 schema: &task.schema,
+                is_first_batch: task.is_first_batch(),
                 numbers: OperatorNumbers::default(),
             };
             let out = run.run(partials)?;
@@ -126,6 +127,7 @@ struct PartitionRun<'a> {
     store: &'a mut dyn StateStore,
     watermarks: OperatorWatermarks,
     schema: &'a SchemaRef,
+    is_first_batch: bool,
     numbers: OperatorNumbers,
 }
 
@@ -134,7 +136,7 @@ impl PartitionRun<'_> {
         let started_us = self.operator.clock.monotonic_us();
         let aggregation = &self.sessions.aggregation;
         if aggregation.event_time_key.is_some() {
-            expire_old(self.operator, self.store, |rows| self.sessions.expiry(&rows.keys, &rows.values[0]))?;
+            expire_old(self.is_first_batch, self.store, |rows| self.sessions.expiry(&rows.keys, &rows.values[0]))?;
         }
         let partials = match aggregation.event_time_key {
             // Unlike other aggregations in complete mode, too.

@@ -1,7 +1,6 @@
 //! What a stateful operator shares with the driver: its stores, its numbers, and when it wants a batch without data.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
@@ -33,8 +32,6 @@ pub struct StatefulOperator {
     numbers: Mutex<OperatorNumbers>,
     /// The first batch of this run.
     first_batch: OnceLock<u64>,
-    /// The batch that is running.
-    batch: AtomicU64,
 }
 
 /// When an operator wants another batch although there is no data (`spec/01` section 4).
@@ -102,7 +99,6 @@ impl StatefulOperator {
             state: OnceLock::new(),
             numbers: Mutex::default(),
             first_batch: OnceLock::new(),
-            batch: AtomicU64::new(0),
         }
     }
 
@@ -143,14 +139,13 @@ impl StatefulOperator {
     /// Batch `batch_id` is about to run: opens version `batch_id` and forgets what an earlier try staged.
     pub async fn begin(&self, batch_id: u64) -> Result<()> {
         *self.numbers.lock().unwrap_or_else(PoisonError::into_inner) = OperatorNumbers::default();
-        self.batch.store(batch_id, Ordering::Relaxed);
         self.first_batch.get_or_init(|| batch_id);
         self.state()?.begin(batch_id).await
     }
 
-    /// Whether the batch that is running is the first of this run.
-    pub(super) fn is_in_first_batch(&self) -> bool {
-        self.first_batch.get() == Some(&self.batch.load(Ordering::Relaxed))
+    /// Whether this batch is the first of this run.
+    pub(super) fn is_first_batch(&self, batch_id: u64) -> bool {
+        self.first_batch.get() == Some(&batch_id)
     }
 
     /// Makes what the batch staged the next version; answers what the batch did.

@@ -65,6 +65,11 @@ impl StatefulTask {
         self.batch.watermarks[self.operator.id]
     }
 
+    /// Whether the batch is the first of this run of the query.
+    pub(super) fn is_first_batch(&self) -> bool {
+        self.operator.is_first_batch(self.batch.id)
+    }
+
     /// The partition's store, of an operator that has one.
     pub fn store(&self) -> Result<SharedStore> {
         Ok(self.operator.store(self.partition, DEFAULT_STORE)?)

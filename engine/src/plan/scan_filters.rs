@@ -48,13 +48,13 @@ fn into_scan(filter: &Filter, mut scan: TableScan) -> Result<Transformed<Logical
     let mut needed = BTreeSet::new();
     rest.iter().filter(|condition| !condition.is_volatile()).for_each(|it| columns_that_reject_null(it, &mut needed));
     let known = needed.into_iter().map(|column| Expr::Column(column).is_not_null());
-    let before = scan.filters.len();
+    let (moved, before) = (!taken.is_empty(), scan.filters.len());
     for condition in taken.into_iter().chain(known) {
         if !scan.filters.contains(&condition) {
             scan.filters.push(condition);
         }
     }
-    let moved = scan.filters.len() > before;
+    let moved = moved || scan.filters.len() > before;
     let scan = LogicalPlan::TableScan(scan);
     let plan = match conjunction(rest) {
         None => scan,

@@ -16,7 +16,6 @@ use datafusion::error::Result;
 use super::side::{JoinSide, SideRows, take_columns};
 use crate::error::Error;
 use crate::operators::expiry::expire_old;
-use crate::operators::stateful::StatefulOperator;
 use crate::planted::planted;
 use crate::state::{Cursor, SlotRef, StateRows, StateSchema, StateStore, StoreSpec, Until};
 
@@ -97,12 +96,12 @@ impl<'a> Buffer<'a> {
     }
 
     /// Rows that were buffered when there was no watermark get their expiry ([`expire_old`]).
-    pub(super) fn expire_old(&mut self, operator: &StatefulOperator, side: &JoinSide) -> Result<()> {
+    pub(super) fn expire_old(&mut self, is_first_batch: bool, side: &JoinSide) -> Result<()> {
         if side.bound.is_none() {
             return Ok(());
         }
         let layout = &self.layout;
-        expire_old(operator, self.store, |rows| {
+        expire_old(is_first_batch, self.store, |rows| {
             let expiry = side.expiry(&rows.keys, &own_columns(layout, rows))?;
             Ok(expiry.unwrap_or_else(|| Int64Array::new_null(rows.rows_count())))
         })

@@ -104,8 +104,8 @@ impl StatefulWork for StreamJoinParts {
                 numbers: OperatorNumbers::default(),
                 out: vec![],
             };
-            run.left.expire_old(&task.operator, &self.left)?;
-            run.right.expire_old(&task.operator, &self.right)?;
+            run.left.expire_old(task.is_first_batch(), &self.left)?;
+            run.right.expire_old(task.is_first_batch(), &self.right)?;
             run.run(left, right)?;
             task.operator.count(run.numbers);
             Ok(run.out)
