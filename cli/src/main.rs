@@ -19,6 +19,7 @@ mod session;
 mod signals;
 mod sim;
 mod state;
+mod ticker;
 mod twice;
 mod warnings;
 

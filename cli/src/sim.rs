@@ -3,18 +3,18 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use wavetank::Error;
 use wavetank::sim::Scenario;
-use wavetank::sim::campaign::{Campaign, Found, Progress, Report, check};
+use wavetank::sim::campaign::{Campaign, Found, Progress, Report, SeedDone, check};
 use wavetank::sim::draw;
 use wavetank::sim::pipeline::Pipeline;
 use wavetank::sim::saved::{save, saved};
 use wavetank::sim::user;
 
+use crate::ticker::Ticker;
 use crate::{Outcome, exhaust, pipeline, signals, twice};
 
 /// The command line of `wavetank sim`.
@@ -68,15 +68,10 @@ pub fn sim(arguments: &Arguments) -> Outcome {
         return exhaust::barriers(arguments.jobs, &arguments.scenario);
     }
     let draw = drawing(arguments.file.as_deref())?;
-    let bar = ProgressBar::new(arguments.seeds.clone().count() as u64);
-    bar.set_style(
-        // What does not fit into the line is cut: a line that wraps is not taken away again.
-        ProgressStyle::with_template("{bar:20} {pos}/{len} {wide_msg}")
-            .map_err(|error| Error::internal(error.to_string()))?,
-    );
-    let begun = Instant::now();
+    let ticker = Ticker::new(arguments.seeds.clone().count() as u64)?;
     let asked = signals::listen("the running seeds")
         .map_err(|error| Error::analysis(format!("Cannot listen for signals: {error}.")))?;
+    let unwritten = OnceLock::new();
     let campaign = Campaign {
         seeds: arguments.seeds.clone(),
         jobs: arguments.jobs,
@@ -84,11 +79,15 @@ pub fn sim(arguments: &Arguments) -> Outcome {
         scenario: &draw,
         subject: &Pipeline,
         stop_at_failure: false,
-        progress: &|progress: &Progress, missing: &[&str]| {
-            // The message first: whoever looks between the two sees no number of the seed before.
-            bar.set_message(format!("{} {}", rates(progress, begun.elapsed()), not_reached(missing)));
-            bar.set_position(progress.seeds_count);
-            !*asked.borrow()
+        progress: &|SeedDone { progress, missing, found }| {
+            ticker.tick(progress, missing);
+            // At once: a campaign that is killed leaves what it has found.
+            match found.map(|found| write(&arguments.out, found)) {
+                Some(Ok(scenario)) => ticker.say(&format!("failed: wavetank replay {}", scenario.display())),
+                Some(Err(error)) => drop(unwritten.set(error)),
+                None => {}
+            }
+            unwritten.get().is_none() && !*asked.borrow()
         },
     };
     if arguments.trace {
@@ -97,12 +96,14 @@ pub fn sim(arguments: &Arguments) -> Outcome {
     }
     let still_failing = run_saved(&arguments.out)?;
     let report = campaign.run();
-    bar.finish_and_clear();
-    say(&report, begun.elapsed());
+    ticker.finish(&report.progress);
+    say(&report);
     for found in &report.failures {
-        let replay = write(&arguments.out, found).map_err(|error| cannot_write(&arguments.out, &error))?;
         println!("\nseed {}: {}", found.seed, found.failures.join("; "));
-        println!("  wavetank replay {}", replay.display());
+        println!("  wavetank replay {}", arguments.out.join(name(found)).with_extension("toml").display());
+    }
+    if let Some(error) = unwritten.get() {
+        return Err(cannot_write(&arguments.out, error));
     }
     if let Some(path) = &arguments.report {
         std::fs::write(path, report.to_json()).map_err(|error| cannot_write(path, &error))?;
@@ -151,23 +152,8 @@ pub fn cannot_write(path: &Path, error: &io::Error) -> Error {
     Error::analysis(format!("Cannot write to {}: {error}. Choose another place.", path.display()))
 }
 
-fn rates(progress: &Progress, elapsed: Duration) -> String {
-    let per_second = |count: u64| count as f64 / elapsed.as_secs_f64().max(0.001);
-    format!(
-        "{} failures, {:.1} seeds/s, {:.0} batches/s, {:.1} crashes/s",
-        progress.failures_count,
-        per_second(progress.seeds_count),
-        per_second(progress.batches_count),
-        per_second(progress.crashes_count)
-    )
-}
-
-fn not_reached(missing: &[&str]) -> String {
-    if missing.is_empty() { String::new() } else { format!("(not yet: {})", missing.join(", ")) }
-}
-
 /// What was found goes to stdout, the same for the same seeds; how fast it was is not for comparing.
-fn say(report: &Report, elapsed: Duration) {
+fn say(report: &Report) {
     let Progress { seeds_count, runs_count, crashes_count, batches_count, effects_count, .. } = report.progress;
     println!(
         "{seeds_count} seeds, {runs_count} runs, {crashes_count} crashes, {batches_count} batches, {effects_count} effects"
@@ -175,12 +161,15 @@ fn say(report: &Report, elapsed: Duration) {
     for (mark, count) in &report.marks {
         println!("{count:>8}  {mark}");
     }
-    eprintln!("{:.1} s: {}", elapsed.as_secs_f64(), rates(&report.progress, elapsed));
+}
+
+fn name(found: &Found) -> String {
+    format!("seed-{}", found.seed)
 }
 
 /// Writes a failure; the scenario's path is what replays it.
 fn write(folder: &Path, found: &Found) -> io::Result<PathBuf> {
-    save(folder, &format!("seed-{}", found.seed), &found.scenario, &found.page, &found.picture)
+    save(folder, &name(found), &found.scenario, &found.page, &found.picture)
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {

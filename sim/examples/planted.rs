@@ -26,7 +26,7 @@ fn main() {
             scenario: &scenario,
             subject: &Pipeline,
             stop_at_failure: true,
-            progress: &|_, _| true,
+            progress: &|_| true,
         };
         let begun = Instant::now();
         // Places in the code of user functions, and in joins, are reached by no other seeds.

@@ -110,6 +110,7 @@ pub const BUGS: &[KnownBug] = &[
     engine("dedup-forgets-the-delay", "keys seen within the watermark leave at their event time"),
     engine("dedup-evicts-before-it-looks", "keys leave before the batch's rows are looked up"),
     engine("dedup-never-forgets", "no key ever leaves"),
+    engine("what-was-kept-without-a-watermark-stays", "old state is not given its expiry when a watermark comes"),
     engine("limit-is-per-batch", "LIMIT begins anew in each batch"),
     engine("limit-lets-one-more-pass", "`<=` for `<`"),
     engine("limit-counts-the-last-batch-only", "what passed is stored in the place of the sum"),

@@ -20,7 +20,7 @@ use crate::judge::{baseline_of, judge};
 use crate::oracle::Judged;
 use crate::page;
 use crate::runner::{Failure, LifeEnd, Run, run};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Step};
 use crate::shrink::shrink;
 use crate::subject::Subject;
 
@@ -38,9 +38,19 @@ pub struct Campaign<'a> {
     pub stop_at_failure: bool,
     /// What lives in the worlds.
     pub subject: &'a (dyn Subject + Sync),
-    /// Told after each seed: how far it is, and which marks were not reached yet. Answers whether to go on; seeds that
-    /// have begun are still done, and the report is of those that were.
-    pub progress: &'a (dyn Fn(&Progress, &[&str]) -> bool + Sync),
+    /// Told after each seed. Answers whether to go on; seeds that have begun are still done, and the report is of those
+    /// that were.
+    pub progress: &'a (dyn Fn(SeedDone<'_>) -> bool + Sync),
+}
+
+/// A seed of a campaign is done.
+pub struct SeedDone<'a> {
+    /// How far the campaign is.
+    pub progress: &'a Progress,
+    /// Which marks were not reached yet.
+    pub missing: &'a [&'a str],
+    /// The failure, if it failed.
+    pub found: Option<&'a Found>,
 }
 
 /// How far a campaign is.
@@ -98,6 +108,8 @@ struct SeedRun {
     disturbed: Run,
     found: Option<Found>,
     modelled: bool,
+    /// Whether the query was changed between two runs.
+    redeployed: bool,
 }
 
 /// What is wrong with a run, and who said so.
@@ -124,8 +136,10 @@ impl Campaign<'_> {
                         enough.fetch_or(self.stop_at_failure && done.found.is_some(), Ordering::Relaxed);
                         let mut report = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         report.add(seed, done);
+                        let found = report.failures.last().filter(|found| found.seed == seed);
                         let missing: Vec<&str> = report.missing();
-                        let goes_on = (self.progress)(&report.progress, &missing);
+                        let goes_on =
+                            (self.progress)(SeedDone { progress: &report.progress, missing: &missing, found });
                         enough.fetch_or(!goes_on, Ordering::Relaxed);
                     }
                 });
@@ -138,17 +152,18 @@ impl Campaign<'_> {
 
     fn seed(&self, seed: u64) -> SeedRun {
         let scenario = (self.scenario)(seed);
+        let redeployed = scenario.steps.iter().any(|step| matches!(step, Step::Redeploy { .. }));
         let baseline = run(&scenario, self.subject);
         let verdict = judge_alone(&scenario, &baseline, self.subject);
         if !verdict.failures.is_empty() {
             let found = Some(self.failed(seed, &scenario, &verdict.failures));
-            return SeedRun { disturbed: baseline.clone(), baseline, found, modelled: true };
+            return SeedRun { disturbed: baseline.clone(), baseline, found, modelled: true, redeployed };
         }
         let scenario = scenario.with_faults(draw::faults(seed, &baseline.trace));
         let disturbed = run(&scenario, self.subject);
         let verdict = judge_against(&scenario, &disturbed, &baseline, self.subject);
         let found = (!verdict.failures.is_empty()).then(|| self.failed(seed, &scenario, &verdict.failures));
-        SeedRun { baseline, disturbed, found, modelled: verdict.modelled }
+        SeedRun { baseline, disturbed, found, modelled: verdict.modelled, redeployed }
     }
 
     /// Every effect of a seed's runs, without faults and with them, one line each: two processes must have the same.
@@ -235,8 +250,12 @@ impl Report {
     }
 
     fn add(&mut self, seed: u64, done: SeedRun) {
-        let SeedRun { baseline, disturbed, found, modelled } = done;
-        *self.marks.entry("the model could follow".to_owned()).or_default() += u64::from(modelled);
+        let SeedRun { baseline, disturbed, found, modelled, redeployed } = done;
+        for (mark, reached) in
+            [("the model could follow", modelled), ("a query was changed between two runs", redeployed)]
+        {
+            *self.marks.entry(mark.to_owned()).or_default() += u64::from(reached);
+        }
         self.progress.seeds_count += 1;
         self.progress.failures_count += u64::from(found.is_some());
         for run in [&baseline, &disturbed] {
@@ -346,7 +365,6 @@ fn has_rerun(run: &Run) -> bool {
 mod tests {
     use super::*;
     use crate::mini::{Bug, Mini};
-    use crate::scenario::Step;
 
     /// Drawn rows and steps for the smallest engine: one column.
     fn small(seed: u64) -> Scenario {
@@ -372,7 +390,7 @@ mod tests {
             scenario: &small,
             subject: &Mini { bug },
             stop_at_failure: false,
-            progress: &|_, _| true,
+            progress: &|_| true,
         }
         .run()
     }
@@ -386,7 +404,7 @@ mod tests {
             scenario: &small,
             subject: &Mini { bug: Bug::None },
             stop_at_failure: false,
-            progress: &|progress, _| progress.seeds_count < 3,
+            progress: &|done| done.progress.seeds_count < 3,
         }
         .run();
         assert_eq!((report.progress.seeds_count, report.digests.len()), (3, 3));

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::blob::ROOT;
 use crate::scenario::{Scenario, Step};
+use crate::shapes::MARK;
 
 const KEYS: &str = "SELECT k FROM STREAM events WHERE v > 0";
 const WINDOWS: &str = "SELECT window(ts, '10 seconds') AS w, k, count(*) AS n FROM STREAM events WATERMARK ts DELAY OF \
@@ -45,6 +46,8 @@ pub fn scenarios() -> Vec<(&'static str, Scenario)> {
         ("files of one moment, and one from before", dated()),
         ("a checkpoint, files and a folder of JSON in an object store", remote()),
         ("a source without end", endless()),
+        ("windows that get a watermark between two runs", marked_later()),
+        ("a join that gets watermarks between two runs", joined_later()),
     ];
     scenarios.extend(crate::groups::swept());
     scenarios
@@ -82,6 +85,47 @@ fn endless() -> Scenario {
                   AS n, max(timestamp) AS t FROM STREAM events GROUP BY value % 2;";
     let steps = vec![Step::Settle, Step::Restart, Step::Settle, Step::Restart, Step::Settle];
     Scenario { seed: 1, script: script.to_owned(), steps, ..Scenario::default() }
+}
+
+/// What two batches kept without a watermark leaves when the changed query has one.
+fn marked_later() -> Scenario {
+    let mut scenario = small("tape", "witness", "update", WINDOWS, 4);
+    redeploy(&mut scenario, 4);
+    scenario
+}
+
+/// The same of a join's two sides.
+fn joined_later() -> Scenario {
+    let side = |table: &str| {
+        format!(
+            "CREATE TABLE {table} (ts TIMESTAMP, k STRING, v BIGINT) USING tape OPTIONS (name '{table}', blocksPerTrigger \
+             '1');\nCREATE TEMPORARY VIEW m{table} AS SELECT ts AS t{table}, k AS k{table} FROM STREAM {table}{MARK};\n"
+        )
+    };
+    let script = format!(
+        "{}{}CREATE STREAMING TABLE out USING witness\n  OPTIONS (outputMode 'append', checkpointLocation \
+         'checkpoint')\n  AS SELECT ta, tb, ka FROM ma JOIN mb ON ka = kb AND ta >= tb - INTERVAL 9 SECONDS AND ta <= tb;",
+        side("a"),
+        side("b")
+    );
+    let mut steps = Vec::new();
+    for minute in 0..4 {
+        for (tape, second) in [("a", 1), ("b", 4)] {
+            let row = format!(r#"{{"ts":"2024-01-01T00:{minute:02}:{second:02}Z","k":"x","v":1}}"#);
+            steps.push(Step::Add { tape: tape.into(), rows: vec![row] });
+        }
+        steps.push(Step::Settle);
+    }
+    let mut scenario = Scenario { seed: 1, script, steps, ..Scenario::default() };
+    redeploy(&mut scenario, 6);
+    scenario
+}
+
+/// Without watermarks up to this step, with them from then on.
+fn redeploy(scenario: &mut Scenario, at: usize) {
+    let marked = std::mem::take(&mut scenario.script);
+    scenario.script = marked.replace(MARK, "");
+    scenario.steps.insert(at, Step::Redeploy { script: marked });
 }
 
 fn small(source: &str, sink: &str, mode: &str, query: &str, blocks: usize) -> Scenario {

@@ -38,11 +38,12 @@ pub fn judge_by_model(scenario: &Scenario, run: &Run) -> Judged {
     if let Some(judged) = judge_files(scenario, run) {
         return judged;
     }
-    let mut pipeline = match read_pipeline(scenario) {
+    let mut pipeline = match read_pipeline(&scenario.script, scenario) {
         Ok(pipeline) => pipeline,
         Err(why) => return Judged::Beyond(why),
     };
-    pipeline.query.conf.extend(pinned(&pipeline, run));
+    let pinned = pinned(&pipeline, run);
+    pipeline.query.conf.extend(pinned.clone());
     let mut model = match Model::new(&pipeline.query) {
         Ok(model) => model.with_ledger(),
         Err(refusal) if refusal.stage == Stage::BeyondModel => return Judged::Beyond(refusal.to_string()),
@@ -51,7 +52,19 @@ pub fn judge_by_model(scenario: &Scenario, run: &Run) -> Judged {
     if !model.is_determined() {
         return Judged::Beyond("which rows LIMIT takes is not defined".to_owned());
     }
-    match follow(&pipeline, &mut model, scenario, run) {
+    let mut queries = BTreeMap::new();
+    for step in &scenario.steps {
+        let Step::Redeploy { script } = step else { continue };
+        match read_pipeline(script, scenario) {
+            Ok(mut pipeline) => {
+                pipeline.query.conf.extend(pinned.clone());
+                queries.insert(script.as_str(), pipeline.query);
+            }
+            Err(why) => return Judged::Beyond(why),
+        }
+    }
+    queries.insert(&scenario.script, pipeline.query.clone());
+    match follow(&pipeline, &queries, &mut model, scenario, run) {
         Ok(failures) => Judged::Followed(failures),
         Err(why) => Judged::Beyond(why),
     }
@@ -75,8 +88,8 @@ struct Pipeline {
     checkpoint: String,
 }
 
-fn read_pipeline(scenario: &Scenario) -> Result<Pipeline, String> {
-    let statements = parse_script(&scenario.script).map_err(|error| error.to_string())?;
+fn read_pipeline(script: &str, scenario: &Scenario) -> Result<Pipeline, String> {
+    let statements = parse_script(script).map_err(|error| error.to_string())?;
     let (mut sources, mut inputs, mut views, mut target) = (Vec::new(), Vec::new(), Vec::new(), None);
     for located in statements {
         match located.statement {
@@ -166,7 +179,20 @@ fn pinned(pipeline: &Pipeline, run: &Run) -> BTreeMap<String, String> {
 }
 
 /// Runs the model over the promised batches and compares.
-fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run) -> Result<Vec<Failure>, String> {
+fn follow(
+    pipeline: &Pipeline,
+    queries: &BTreeMap<&str, Query>,
+    model: &mut Model,
+    scenario: &Scenario,
+    run: &Run,
+) -> Result<Vec<Failure>, String> {
+    let mut script = scenario.script.as_str();
+    let mut restart = |model: &mut Model, steps_done: usize| {
+        model.restart();
+        let next = scenario.script_at(steps_done);
+        let is_other = std::mem::replace(&mut script, next) != next;
+        if is_other { model.redeploy(&queries[next]).map_err(|refusal| refusal.to_string()) } else { Ok(()) }
+    };
     let promises = promises(pipeline, run)?;
     let sources = 0..pipeline.inputs.len();
     let logs = sources.map(|source| source_log(&pipeline.checkpoint, source, run)).collect::<Result<Vec<_>, _>>()?;
@@ -182,6 +208,7 @@ fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run
     let done = run.observed.logs.get(&pipeline.checkpoint).and_then(|logs| logs.commits.keys().next_back());
     let Some(done) = done else { return Ok(Vec::new()) };
     let starts = run.starts.get(&pipeline.checkpoint).cloned().unwrap_or_default();
+    restart(model, first_step(scenario, run, starts.len()))?;
     let (mut failures, mut expected) = (Vec::new(), BTreeMap::new());
     let mut read: Vec<u64> = vec![0; inputs.len()];
     for batch_id in 0..=*done {
@@ -189,8 +216,8 @@ fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run
             return Err(format!("nobody saw the promise of batch {batch_id}"));
         };
         let begins = starts.iter().filter(|start| start.batch_id == batch_id);
-        if begins.clone().count() > 0 {
-            model.restart();
+        if let Some(start) = begins.clone().next_back() {
+            restart(model, start.steps_done)?;
         }
         // A promised batch is run again whatever it is; a run that chooses its first batch has no reason for one without data.
         let again = begins.clone().any(|start| start.promised);
@@ -216,8 +243,8 @@ fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run
         for (input, log) in pipeline.inputs.iter().zip(&logs) {
             failures.extend(input.taken_otherwise_than_once(log, scenario));
         }
-        if starts.iter().any(|start| start.batch_id > *done) {
-            model.restart();
+        if let Some(start) = starts.iter().rfind(|start| start.batch_id > *done) {
+            restart(model, start.steps_done)?;
         }
         // Where time is the clock's, one is always due.
         if model.no_data_batch_due() == Ok(true) && !model.is_clocked() {
@@ -235,6 +262,13 @@ fn follow(pipeline: &Pipeline, model: &mut Model, scenario: &Scenario, run: &Run
     }
     failures.extend(pipeline.written.differs(&columns, &expected, seen, pipeline.query.mode)?);
     Ok(failures)
+}
+
+/// How many steps were done when the life began that made the checkpoint; so many others followed on it.
+fn first_step(scenario: &Scenario, run: &Run, others_count: usize) -> usize {
+    let life = run.lives.len().saturating_sub(others_count + 1);
+    let first = run.steps.iter().find(|(_, of, _)| *of as usize >= life);
+    first.map_or(scenario.steps.len(), |(.., step)| *step)
 }
 
 /// The same operators, sizes and late rows. The engine counts the late groups of an aggregation in each input

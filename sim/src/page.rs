@@ -11,7 +11,7 @@ use crate::clock::EPOCH_US;
 use crate::effects::{Effect, Outcome};
 use crate::observe::{Observed, Seen};
 use crate::runner::{Failure, LifeEnd, Run};
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Step};
 
 /// More rows than this of one step or batch are counted, not shown.
 const ROWS_SHOWN: usize = 12;
@@ -58,9 +58,7 @@ fn write_page(
 
 fn write_scenario(page: &mut String, scenario: &Scenario) -> std::fmt::Result {
     writeln!(page, "\nSCENARIO {}", scenario.about)?;
-    for line in scenario.script.lines().filter(|line| !line.trim().is_empty()) {
-        writeln!(page, "  {line}")?;
-    }
+    write_script(page, "  ", &scenario.script)?;
     for (life, settings) in &scenario.settings {
         for (key, value) in settings {
             writeln!(page, "  from life {life}: SET {key} = {value}")?;
@@ -68,6 +66,9 @@ fn write_scenario(page: &mut String, scenario: &Scenario) -> std::fmt::Result {
     }
     for (at, step) in scenario.steps.iter().enumerate() {
         writeln!(page, "  step {at:<3} {step}")?;
+        if let Step::Redeploy { script } = step {
+            write_script(page, "           ", script)?;
+        }
         let rows = step.rows().unwrap_or_default();
         for row in rows.iter().take(ROWS_SHOWN) {
             writeln!(page, "           {row}")?;
@@ -80,6 +81,11 @@ fn write_scenario(page: &mut String, scenario: &Scenario) -> std::fmt::Result {
         writeln!(page, "  fault    {fault}")?;
     }
     Ok(())
+}
+
+fn write_script(page: &mut String, indent: &str, script: &str) -> std::fmt::Result {
+    let mut lines = script.lines().filter(|line| !line.trim().is_empty());
+    lines.try_for_each(|line| writeln!(page, "{indent}{line}"))
 }
 
 /// Effects in order, those of one file on one line; what only looks is counted.

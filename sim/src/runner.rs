@@ -77,6 +77,8 @@ pub struct Began {
     pub batch_id: u64,
     /// Whether an earlier life promised it.
     pub promised: bool,
+    /// How many steps were done.
+    pub steps_done: usize,
 }
 
 /// A place where a process can die, before or after an effect.
@@ -316,7 +318,7 @@ impl<'a> Runner<'a> {
         }
         self.lives.push(end);
         if goes_on {
-            let spare = self.scenario.steps.iter().filter(|step| **step == Step::Restart).count() + SPARE_LIVES;
+            let spare = self.scenario.steps.iter().filter(|step| step.restarts()).count() + SPARE_LIVES;
             if self.lives.len() > self.scenario.faults.len() + spare + files::disturbances(self.scenario) {
                 let text = format!("after {} lives it still does not end: {:?}", self.lives.len(), self.lives.last());
                 self.fail(FailureKind::Liveness, text);
@@ -329,11 +331,12 @@ impl<'a> Runner<'a> {
 
     fn note_interruption(&mut self, end: &LifeEnd) {
         let effects = self.world.effects();
+        let steps_done = self.progress.borrow().step;
         for (root, logs) in &self.observed.logs {
             let batch_id = logs.commits.keys().next_back().map_or(0, |done| done + 1);
             let promised =
                 logs.offsets.contains_key(&batch_id) || is_promised_late(self.scenario, effects, root, batch_id);
-            self.starts.entry(root.clone()).or_default().push(Began { batch_id, promised });
+            self.starts.entry(root.clone()).or_default().push(Began { batch_id, promised, steps_done });
         }
         if *end == LifeEnd::Restarted {
             self.calm_life += 1;
@@ -411,7 +414,7 @@ impl<'a> Runner<'a> {
             .start(Life {
                 number,
                 environment: self.world.environment(),
-                script: &self.scenario.script,
+                script: self.scenario.script_at(self.progress.borrow().step),
                 views: &self.scenario.views,
                 reports: self.reports.clone(),
                 settings: settings.unwrap_or_default(),
@@ -426,7 +429,7 @@ impl<'a> Runner<'a> {
             self.progress.borrow_mut().steps.push((self.world.clock().now_us(), number, at));
             match step {
                 Step::Settle => running.settle().await?,
-                Step::Restart => {
+                Step::Restart | Step::Redeploy { .. } => {
                     running.stop().await?;
                     self.step_done();
                     return Ok(Stop::Restart);
@@ -471,7 +474,7 @@ impl<'a> Runner<'a> {
                 self.world.later(*ms, move |world| world.remove_file(&file));
             }
             Step::Touch { file, modified_ms } => self.world.date_file(file, *modified_ms),
-            Step::Settle | Step::Wait { .. } | Step::Restart => {}
+            Step::Settle | Step::Wait { .. } | Step::Restart | Step::Redeploy { .. } => {}
         }
     }
 

@@ -155,6 +155,11 @@ pub enum Step {
     },
     /// The query is stopped gracefully and started again, as the next life.
     Restart,
+    /// What `restart` does, with another script from then on: the query was changed (`spec/08`).
+    Redeploy {
+        /// The pipeline, as `script` of the scenario.
+        script: String,
+    },
 }
 
 impl Scenario {
@@ -185,6 +190,15 @@ impl Scenario {
         !self.views.iter().any(is_clocked) && !self.script.contains("rate-micro-batch")
     }
 
+    /// The script of a life that begins when so many steps are done.
+    pub fn script_at(&self, steps_done: usize) -> &str {
+        let deployed = self.steps.iter().take(steps_done).rev().find_map(|step| match step {
+            Step::Redeploy { script } => Some(script),
+            _ => None,
+        });
+        deployed.unwrap_or(&self.script)
+    }
+
     /// How many rows arrive.
     pub fn rows_count(&self) -> usize {
         self.steps.iter().map(|step| step.rows().map_or(0, <[String]>::len)).sum()
@@ -192,6 +206,11 @@ impl Scenario {
 }
 
 impl Step {
+    /// Whether the query is stopped and started again.
+    pub fn restarts(&self) -> bool {
+        matches!(self, Self::Restart | Self::Redeploy { .. })
+    }
+
     /// The rows that arrive with this step.
     pub fn rows(&self) -> Option<&[String]> {
         match self {
@@ -222,6 +241,7 @@ impl fmt::Display for Step {
             Self::Settle => f.write_str("the query takes all there is"),
             Self::Wait { ms } => write!(f, "{ms} ms pass"),
             Self::Restart => f.write_str("stop and start again"),
+            Self::Redeploy { .. } => f.write_str("stop and start again, as another query"),
         }
     }
 }
@@ -279,6 +299,7 @@ mod tests {
                 Step::Settle,
                 Step::Wait { ms: 10 },
                 Step::Restart,
+                Step::Redeploy { script: "CREATE TABLE t\n USING csv".into() },
             ],
             faults: vec![
                 Fault { life: 0, at: "a write".into(), harm: Harm::CrashAfter { image: CrashImage::Prefix(Some(2)) } },

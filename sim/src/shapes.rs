@@ -40,6 +40,9 @@ impl Shape {
     }
 }
 
+/// The watermark of every shape that has one, as the script says it.
+pub const MARK: &str = " WATERMARK ts DELAY OF INTERVAL 5 SECONDS";
+
 const EVENTS: &[&str] = &["events"];
 const TWO: &[&str] = &["a", "b"];
 /// `events` with a watermark.

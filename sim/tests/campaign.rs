@@ -20,7 +20,7 @@ fn drawn_scenarios_raise_no_alarm() {
         scenario: &draw::scenario,
         subject: &Pipeline,
         stop_at_failure: false,
-        progress: &|_, _| true,
+        progress: &|_| true,
     };
     let begun = std::time::Instant::now();
     let report = campaign.run();

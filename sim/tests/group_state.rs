@@ -59,7 +59,7 @@ fn drawn_functions_answer_what_the_model_answers() {
         scenario: &|at| draw::scenario(seeds[at as usize]),
         subject: &Pipeline,
         stop_at_failure: false,
-        progress: &|_, _| true,
+        progress: &|_| true,
     }
     .run();
     let failures: Vec<_> = report.failures.iter().map(|found| (seeds[found.seed as usize], &found.failures)).collect();

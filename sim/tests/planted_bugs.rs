@@ -22,7 +22,7 @@ fn run(plants: &[Plant], seeds: std::ops::Range<u64>) -> Report {
         scenario: &scenario,
         subject: &Pipeline,
         stop_at_failure: false,
-        progress: &|_, _| true,
+        progress: &|_| true,
     }
     .run()
 }

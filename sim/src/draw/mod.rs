@@ -10,6 +10,7 @@
 //!      ─ fork "ends", "rate" ─► the engine's other sinks; a source without end (rate.rs)
 //!      ─ fork "changing files", "dates" ─► files that others still write (changing.rs), files with odd times
 //!      ─ fork "source formats", "sink formats", "text" ─► which files are not JSON (formats.rs)
+//!      ─ fork "redeployed" ─► a query that is changed between two runs (redeployed.rs)
 //! ```
 //! Each stream is its own: drawing more rows does not move the faults.
 
@@ -17,6 +18,7 @@ mod changing;
 mod formats;
 mod places;
 mod rate;
+mod redeployed;
 
 use std::collections::BTreeMap;
 
@@ -60,7 +62,7 @@ pub fn scenario(seed: u64) -> Scenario {
     };
     let sink = formats::folder(&entropy, shape, sink);
     let places = Places::drawn(entropy);
-    Scenario {
+    let scenario = Scenario {
         about: format!("drawn from seed {seed}"),
         seed,
         script: script(shape, mode, files, sink, &places),
@@ -69,7 +71,8 @@ pub fn scenario(seed: u64) -> Scenario {
         plants: Vec::new(),
         steps: steps(&entropy, shape.tables, files, &places),
         faults: Vec::new(),
-    }
+    };
+    redeployed::redeployed(scenario, shape, mode, &mut entropy.fork("redeployed").stream())
 }
 
 /// For one seed of eight, another sink than the witness: one of the engine's own that end outside of storage.

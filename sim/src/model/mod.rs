@@ -402,6 +402,31 @@ impl Model {
         self.used_ms = None;
     }
 
+    /// The query was stopped and starts again from its checkpoint as another one, with the same stateful operators
+    /// (`spec/08`): state and watermark go on, what may be forgotten is the new query's affair.
+    ///
+    /// # Errors
+    /// When the new query is refused, or has other operators: then nothing has changed.
+    pub fn redeploy(&mut self, query: &Query) -> Result<(), Refusal> {
+        let next = Model::new(query)?;
+        let operators =
+            |model: &Model| model.plan.nodes().into_iter().filter_map(Plan::state_operator).collect::<Vec<_>>();
+        if operators(&next) != operators(self) {
+            return Err(Refusal::text("the operators of the changed query are others".to_owned()));
+        }
+        let mut tracker = next.tracker;
+        tracker.go_on_from(&self.tracker);
+        *self = Model {
+            tracker,
+            states: std::mem::take(&mut self.states),
+            ledger: self.ledger.take(),
+            next_id: self.next_id,
+            previous_ms: self.previous_ms,
+            ..next
+        };
+        Ok(())
+    }
+
     /// Where every input row is now. `None` unless [`Model::with_ledger`] was called.
     pub fn ledger(&self) -> Option<Ledger> {
         let mut ledger = self.ledger.clone()?;

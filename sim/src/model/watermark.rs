@@ -40,6 +40,11 @@ impl Tracker {
         self.nodes.fill(None);
     }
 
+    /// Takes over what survives a restart from the tracker of the query before.
+    pub fn go_on_from(&mut self, before: &Tracker) {
+        self.global_ms = before.global_ms;
+    }
+
     /// Takes a batch's maximum event time of every node (`None`: no rows) minus its delay.
     pub fn observe(&mut self, batch: &[Option<i64>]) {
         for (node, seen) in self.nodes.iter_mut().zip(batch) {
