@@ -69,7 +69,8 @@ impl VirtualClock {
         self.state().held = held;
     }
 
-    /// Runs `event` when the wall clock reaches `at_us`: an actor outside the process, which no crash takes away.
+    /// Runs `event` when the wall clock reaches `at_us`: an actor outside the process, which no crash takes away. Nor does
+    /// it notice that the wall clock is set in between: it has a clock of its own.
     pub fn at(&self, at_us: i64, event: impl FnOnce() + Send + 'static) {
         let mut state = self.state();
         let key = state.next_key(at_us);
@@ -112,6 +113,11 @@ impl VirtualClock {
         let due = {
             let mut state = self.state();
             state.wall_us = state.wall_us.saturating_add(delta_us);
+            let alarms = std::mem::take(&mut state.alarms).into_iter().map(|((at_us, n), alarm)| match alarm {
+                Alarm::Event(_) => ((at_us.saturating_add(delta_us), n), alarm),
+                Alarm::Wake(_) => ((at_us, n), alarm),
+            });
+            state.alarms = alarms.collect();
             state.take_due()
         };
         due.into_iter().for_each(Alarm::fire);
@@ -242,6 +248,20 @@ mod tests {
         clock.step_wall_us(50);
         assert!((&mut sleep).now_or_never().is_some());
         assert_eq!(clock.monotonic_us(), 60);
+    }
+
+    #[test]
+    fn actors_outside_do_not_notice_that_the_wall_clock_is_set() {
+        let clock = VirtualClock::new(100);
+        let seen = Arc::new(Mutex::new(None));
+        let (seen_then, clock_then) = (Arc::clone(&seen), clock.clone());
+        clock.at(140, move || *seen_then.lock().unwrap() = Some(clock_then.monotonic_us()));
+        clock.step_wall_us(-75);
+        clock.advance_us(39);
+        assert_eq!(*seen.lock().unwrap(), None);
+        clock.step_wall_us(1_000);
+        clock.advance_us(1);
+        assert_eq!(*seen.lock().unwrap(), Some(40));
     }
 
     #[test]
