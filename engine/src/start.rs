@@ -27,8 +27,8 @@ use crate::session::Session;
 use crate::sink::{SinkContext, SinkProvider};
 use crate::source::{Source, SourceContext};
 use crate::sql::duplicates::user_schema;
-use crate::state::{OperatorState, Reconciled, RecordedOperator, SnapshotPolicy, check_operators};
-use crate::storage::Folder;
+use crate::state::{OperatorState, Reconciled, RecordedOperator, SnapshotPolicy, check_operators, settle_operators};
+use crate::storage::{Folder, Storage};
 use crate::writer::DataStreamWriter;
 
 /// A query that has only to be spawned.
@@ -121,7 +121,7 @@ impl Prepared {
         let environment = &self.session.inner.environment;
         let policy =
             SnapshotPolicy { min_deltas: self.conf.positive(MIN_DELTAS_FOR_SNAPSHOT)?, ..SnapshotPolicy::default() };
-        let changed = open_state(&checkpoint, &plan, &from, policy).await?;
+        let changed = open_state(environment.storage.as_ref(), &checkpoint, &plan, &from, policy).await?;
         let sources = self.sources(&checkpoint, &plan).await?;
         let id = checkpoint.id().to_string();
         // A run id that no other run of this checkpoint has: the same start in the same world has the same one.
@@ -322,6 +322,7 @@ fn check_formats(checkpoint: &str, logged: &str, formats: &str) -> Result<()> {
 /// Opens the state of every operator at the version that the next batch reads; answers what the first batch has to write
 /// down about it.
 async fn open_state(
+    storage: &dyn Storage,
     checkpoint: &Checkpoint,
     plan: &PlannedQuery,
     from: &StartPoint,
@@ -331,7 +332,10 @@ async fn open_state(
     let specs: Vec<_> = plan.operators.iter().map(|operator| operator.spec.clone()).collect();
     let reconciled = match from.batch_id {
         0 => specs.into_iter().map(|spec| Reconciled { spec, turned: vec![], record: None }).collect(),
-        version => check_operators(&folder, &specs, version).await?,
+        version => {
+            settle_operators(storage, &folder, &specs).await?;
+            check_operators(&folder, &specs, version).await?
+        }
     };
     let mut changed = vec![];
     for (operator, Reconciled { spec, turned, record }) in plan.operators.iter().zip(reconciled) {

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::state::evolution::{EndedStore, Evolution, Reconciled, reconcile};
 use crate::state::operator::{OperatorSpec, StoreSpec};
 use crate::state::schema::{StateSchema, types_text};
-use crate::storage::Folder;
+use crate::storage::{Folder, Storage};
 
 const FORMAT: &str = "v1";
 
@@ -177,6 +177,18 @@ pub async fn read_operators(state: &Folder) -> Result<Vec<RecordedOperator>> {
             .ok_or_else(|| unusable(&path, "it does not fit the file `metadata` beside it"))?;
         operators.push(RecordedOperator { spec, ended, path });
     }
+}
+
+/// Makes durable what [`check_operators`] is about to read, of operators whose stores may change between runs.
+///
+/// A run that was killed may have written down new stores without syncing their name. The next one finds nothing to write
+/// down any more, and state of the new types would outlive what says so when the power goes. Operators that do not change
+/// are written down by each try of the first batch.
+pub async fn settle_operators(storage: &dyn Storage, state: &Folder, operators: &[OperatorSpec]) -> Result<()> {
+    for operator in operators.iter().filter(|operator| operator.evolution.is_some()) {
+        storage.settle(&metadata_folder(state, operator.operator_id)).await?;
+    }
+    Ok(())
 }
 
 /// Compares the operators of a query with those of its checkpoint, in a run that starts at a version but the first.

@@ -51,7 +51,9 @@ pub use changes::{Changes, Entries, read_changes};
 pub use evolution::{EndedStore, Evolution, Reconciled};
 pub use files::SnapshotPolicy;
 pub use hot::HotStateStore;
-pub use metadata::{RecordedOperator, check_operators, read_operators, record_operator, record_operators};
+pub use metadata::{
+    RecordedOperator, check_operators, read_operators, record_operator, record_operators, settle_operators,
+};
 pub use normalise::normalise_keys;
 pub use operator::{DEFAULT_STORE, OperatorSpec, OperatorState, SharedStore, StoreIdentity, StoreSpec};
 pub use partitioning::{partition_of, xxhash64};
