@@ -21,7 +21,7 @@ use crate::model::{Batch, Bucket, Model, OutputMode, Query, Source, Stage, View,
 use crate::observe::Seen;
 use crate::outputs::Written;
 use crate::reports::OperatorReport;
-use crate::runner::{Failure, FailureKind, LifeEnd, Run};
+use crate::runner::{Began, Failure, FailureKind, LifeEnd, Run};
 use crate::scenario::{Keep, Scenario, Step};
 
 /// What the model says about a run.
@@ -209,6 +209,7 @@ fn follow(
     let Some(done) = done else { return Ok(Vec::new()) };
     let starts = run.starts.get(&pipeline.checkpoint).cloned().unwrap_or_default();
     restart(model, first_step(scenario, run, starts.len()))?;
+    let starts = lasting(starts);
     let (mut failures, mut expected) = (Vec::new(), BTreeMap::new());
     let mut read: Vec<u64> = vec![0; inputs.len()];
     for batch_id in 0..=*done {
@@ -262,6 +263,16 @@ fn follow(
     }
     failures.extend(pipeline.written.differs(&columns, &expected, seen, pipeline.query.mode)?);
     Ok(failures)
+}
+
+/// The starts whose batch a later one did not go back behind: a power cut took the entry that said it was done.
+fn lasting(starts: Vec<Began>) -> Vec<Began> {
+    let mut lasting: Vec<Began> = Vec::new();
+    for start in starts {
+        lasting.retain(|earlier| earlier.batch_id <= start.batch_id);
+        lasting.push(start);
+    }
+    lasting
 }
 
 /// How many steps were done when the life began that made the checkpoint; so many others followed on it.
