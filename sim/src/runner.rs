@@ -409,12 +409,13 @@ impl<'a> Runner<'a> {
         let effects = self.world.effects();
         let number = effects.life();
         let settings = self.scenario.settings.range(..=number).next_back().map(|(_, set)| set.clone());
+        let script = self.scenario.script_at(self.progress.borrow().step);
         let running = self
             .subject
             .start(Life {
                 number,
                 environment: self.world.environment(),
-                script: self.scenario.script_at(self.progress.borrow().step),
+                script,
                 views: &self.scenario.views,
                 reports: self.reports.clone(),
                 settings: settings.unwrap_or_default(),
