@@ -11,7 +11,7 @@ use wavetank::sim::Scenario;
 use wavetank::sim::campaign::{Campaign, Found, Progress, Report, SeedDone, check};
 use wavetank::sim::draw;
 use wavetank::sim::pipeline::Pipeline;
-use wavetank::sim::saved::{save, saved};
+use wavetank::sim::saved::{save, saved, scenario_path};
 use wavetank::sim::user;
 
 use crate::ticker::Ticker;
@@ -100,7 +100,7 @@ pub fn sim(arguments: &Arguments) -> Outcome {
     say(&report);
     for found in &report.failures {
         println!("\nseed {}: {}", found.seed, found.failures.join("; "));
-        println!("  wavetank replay {}", arguments.out.join(name(found)).with_extension("toml").display());
+        println!("  wavetank replay {}", scenario_path(&arguments.out, &name(found)).display());
     }
     if let Some(error) = unwritten.get() {
         return Err(cannot_write(&arguments.out, error));

@@ -32,17 +32,17 @@ impl Ticker {
 
     /// A seed is done.
     pub fn tick(&self, progress: &Progress, missing: &[&str]) {
-        let said = format!("{} {}", self.rates(progress), not_reached(missing));
+        let said = || format!("{} {}", self.rates(progress), not_reached(missing));
         if self.bar.is_hidden() {
             let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if told.elapsed() >= LINE_EVERY {
                 *told = Instant::now();
-                eprintln!("{} seeds: {said}", progress.seeds_count);
+                eprintln!("{} seeds: {}", progress.seeds_count, said());
             }
             return;
         }
         // The message first: whoever looks between the two sees no number of the seed before.
-        self.bar.set_message(said);
+        self.bar.set_message(said());
         self.bar.set_position(progress.seeds_count);
     }
 

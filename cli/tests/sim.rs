@@ -69,6 +69,22 @@ fn saved_failures_run_first_and_count() {
 }
 
 #[test]
+fn a_failure_is_told_and_written_when_it_is_found() {
+    let place = Place::empty();
+    let script = "CREATE TABLE t (a BIGINT) USING json OPTIONS (path 'in'); CREATE STREAMING TABLE o USING noop AS SELECT \
+                  raise_error('odd') AS e FROM STREAM t WHERE a IS NULL OR a IS NOT NULL;";
+    fs::write(place.path("pipeline.sql"), script).unwrap();
+    let output = place.wavetank(&["sim", "pipeline.sql", "--seeds", "0..3", "--jobs", "1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let (told, said) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    let line =
+        told.lines().find(|line| line.starts_with("failed: wavetank replay ")).unwrap_or_else(|| panic!("{told}"));
+    let scenario = line.trim_start_matches("failed: wavetank replay ");
+    assert!(said.contains(&format!("  wavetank replay {scenario}\n")), "the same at the end: {said}");
+    assert!(fs::read_to_string(place.path(scenario)).unwrap().contains("raise_error"));
+}
+
+#[test]
 fn a_seed_is_replayed_as_a_page_and_as_a_trace() {
     let place = Place::empty();
     let (code, page) = said(&place, &["replay", "--seed", "7"]);

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::campaign::check;
 use crate::effects::{Effect, Op, kind_of};
 use crate::exhaust;
 use crate::fault::Fault;
@@ -135,7 +136,8 @@ pub fn find(plant: &Plant, scenarios: &[&str], jobs: usize) -> Finding {
                 if scenario.is_repeatable() { recovery_stride } else { recovery_stride * TIMED_STRIDE };
             let depth = Depth { jobs, recovery_stride, stop_at_failure: true, ..Depth::single() };
             let found = sweep(&scenario, &Pipeline, &depth);
-            if let Some((scenario, failures)) = found.failures.into_iter().next() {
+            let mut shown = found.failures.into_iter().filter(|(scenario, _)| is_sound_with_it(scenario));
+            if let Some((scenario, failures)) = shown.next() {
                 return Finding {
                     without: plant.clone(),
                     scenario: Some((*name).to_owned()),
@@ -149,11 +151,26 @@ pub fn find(plant: &Plant, scenarios: &[&str], jobs: usize) -> Finding {
     Finding { without: plant.clone(), scenario: None, free: Some(String::new()), says: None, fault: Vec::new() }
 }
 
+/// Whether the engine as it is survives the crashes of this scenario: one that it does not survive shows nothing of a
+/// barrier.
+fn is_sound_with_it(scenario: &Scenario) -> bool {
+    check(&Scenario { plants: Vec::new(), ..scenario.clone() }, &Pipeline).2.is_empty()
+}
+
+/// Whether the scenario fails at these crashes without the barrier, and only without it.
+///
+/// # Panics
+/// If there is no such scenario.
+pub fn shows(plant: &Plant, name: &str, faults: &[Fault]) -> bool {
+    let scenario = without(plant, name).with_faults(faults.iter().cloned());
+    !check(&scenario, &Pipeline).2.is_empty() && is_sound_with_it(&scenario)
+}
+
 /// The small scenario of this name, without a barrier.
 ///
 /// # Panics
 /// If there is no such scenario.
-pub fn without(plant: &Plant, name: &str) -> Scenario {
+fn without(plant: &Plant, name: &str) -> Scenario {
     let (_, scenario) = exhaust::scenarios().into_iter().find(|(known, _)| *known == name).expect("a known scenario");
     Scenario { plants: vec![plant.clone()], ..scenario }
 }

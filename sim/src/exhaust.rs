@@ -2,9 +2,10 @@
 //!
 //! Each sink, each output mode, a first batch, a batch without data, a compacted log, a snapshot of state, a purge, a
 //! graceful stop, tapes and files, files of one moment, everything in an object store, a source without end, functions
-//! that read the clock. `wavetank sim --exhaust` crashes each of them before and after every effect, in every crash image.
-//! How many batches a source without end gives depends on how often the query starts, and what a clocked function says on
-//! when: these are judged by the model alone ([`Scenario::is_repeatable`]), the others by an undisturbed run too.
+//! that read the clock, watermarks that come between two runs. `wavetank sim --exhaust` crashes each of them before and
+//! after every effect, in every crash image. How many batches a source without end gives depends on how often the query
+//! starts, and what a clocked function says on when: these are judged by the model alone
+//! ([`Scenario::is_repeatable`]), the others by an undisturbed run too.
 
 use std::collections::BTreeMap;
 

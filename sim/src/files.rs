@@ -258,6 +258,18 @@ mod tests {
     }
 
     #[test]
+    fn only_errors_that_name_a_file_that_changed_are_excused() {
+        let later = Step::DropLater { ms: 5, file: "in/1.parquet".into(), rows: vec![], torn: false };
+        let half = Step::Drop { file: "in/2.parquet".into(), rows: vec![], torn: true };
+        let steps = vec![drop("in/0.parquet", &[1]), later, half];
+        let scenario = Scenario { steps, ..Scenario::default() };
+        let footer =
+            |at: usize| format!("[FAILED_READ_FILE.CANNOT_READ_FILE_FOOTER] .. file:///world/in/{at}.parquet.");
+        assert_eq!([0, 1, 2].map(|at| excuses(&scenario, &footer(at))), [false, true, true]);
+        assert!(!excuses(&scenario, "file:///world/in/1.parquet: odd"));
+    }
+
+    #[test]
     fn what_changes_while_it_is_read_may_be_read_in_part_but_not_mixed() {
         let file = "a".to_owned();
         let later = Step::DropLater { ms: 5, file, rows: vec!["{\"v\":3}".into(), "{\"v\":4}".into()], torn: false };

@@ -9,11 +9,20 @@ use crate::scenario::Scenario;
 /// replays it. The folder is made when it is not there; a failure of the same name is replaced.
 pub fn save(folder: &Path, name: &str, scenario: &str, page: &str, picture: &str) -> io::Result<PathBuf> {
     std::fs::create_dir_all(folder)?;
-    let path = |ending: &str| folder.join(format!("{name}.{ending}"));
+    let path = |ending: &str| file(folder, name, ending);
     for (ending, text) in [("toml", scenario), ("txt", page), ("svg", picture)] {
         std::fs::write(path(ending), text)?;
     }
-    Ok(path("toml"))
+    Ok(scenario_path(folder, name))
+}
+
+/// Where [`save`] writes the scenario of a failure.
+pub fn scenario_path(folder: &Path, name: &str) -> PathBuf {
+    file(folder, name, "toml")
+}
+
+fn file(folder: &Path, name: &str, ending: &str) -> PathBuf {
+    folder.join(format!("{name}.{ending}"))
 }
 
 /// The scenarios of a folder, in order of name; none when there is no such folder.

@@ -303,6 +303,9 @@ fn can_be_refused(op: Op) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Ordering;
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -311,6 +314,18 @@ mod tests {
         let scripts: std::collections::BTreeSet<_> = (0..60).map(|seed| scenario(seed).script).collect();
         assert!(scripts.len() > 15, "{}", scripts.len());
         assert!((0..60).any(|seed| scenario(seed).steps.contains(&Step::Restart)));
+    }
+
+    #[test]
+    fn watermarks_come_and_go_and_move_between_two_runs() {
+        let changes = (0..600).filter_map(|seed| {
+            let scenario = scenario(seed);
+            let then = scenario.script_at(scenario.steps.len());
+            let marks = |script: &str| script.matches(" WATERMARK ").count();
+            (then != scenario.script).then(|| marks(then).cmp(&marks(&scenario.script)))
+        });
+        let changes: BTreeSet<Ordering> = changes.collect();
+        assert_eq!(changes.len(), 3, "{changes:?}");
     }
 
     #[test]
